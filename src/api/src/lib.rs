@@ -1,1 +1,50 @@
-//! placeholder
+//! What users and components exchange: resource types with their defaults, validation and JSON
+//! schema, and the key paths in etcd. Pure: no I/O, no clock.
+//!
+//! Field names of the serialized types are interfaces: they are versioned and tested.
+
+mod address;
+mod change;
+mod check;
+mod documents;
+mod event;
+mod fault;
+mod fields;
+mod info;
+pub mod keys;
+mod manifest;
+mod name;
+mod node;
+mod parse;
+pub mod quantity;
+mod record;
+mod render;
+mod scalar;
+mod schema;
+mod source;
+mod spec;
+mod status;
+mod suggest;
+mod syntax;
+mod task;
+
+pub use address::{Address, AddressError};
+pub use change::check_change;
+pub use event::{EVENT_TTL_HOURS, Event, EventLevel, MAX_EVENTS};
+pub use fault::{Fault, RuleFault, Rules};
+pub use fields::API_VERSION;
+pub use info::{Desired, INFO_VERSION, Info, MAX_REPORT, NUDGE, Observed, Report, State};
+pub use name::{ClusterName, MAX_CLUSTER_NAME, NameError};
+pub use parse::{Document, MAX_FILE_BYTES, MAX_SPEC_BYTES, parse_file, parse_key, parse_revision};
+pub use record::{
+    DeletionMark, Endpoint, Endpoints, KEPT_REVISIONS, Leader, Quarantine, Record, Revision, Tombstone,
+};
+pub use render::render_faults;
+pub use schema::json_schema;
+pub use spec::{
+    Cluster, Constraint, Deletion, Domain, Engine, Kind, OnDisk, OnFailure, OnReturn, Operator, Persistence,
+    Placement, Recovery, Resources, Rule, Shape, Spec, Spread, Update,
+};
+pub use status::{Condition, ConditionType, Phase, Status, Truth};
+pub use suggest::nearest;
+pub use task::{MAX_TASK_ID, Task, TaskDesired, TaskKind, TaskPhase, TaskState, TaskStatus};

@@ -1,0 +1,79 @@
+//! Whether one spec may follow another.
+
+use crate::{Cluster, Persistence, RuleFault};
+
+/// Why `new` may not follow `old`; empty when it may.
+pub fn check_change(old: &Cluster, new: &Cluster) -> Vec<RuleFault> {
+    let mut faults = Vec::new();
+    if old.name != new.name {
+        faults.push(RuleFault::new(format!("metadata.name cannot change from {} to {}", old.name, new.name)));
+    }
+    let (was, is) = (old.spec.shape.kind(), new.spec.shape.kind());
+    if was != is {
+        let (was, is) = (was.manifest_kind(), is.manifest_kind());
+        let hint = format!("declare the {is} under another name, move clients, then delete {}", old.name);
+        faults.push(RuleFault::new(format!("kind cannot change from {was} to {is}")).hint(hint));
+        return faults;
+    }
+    // A dump or append-only file of a newer version is refused by an older one at start.
+    let keeps_data = old.spec.persistence != Persistence::None && new.spec.persistence != Persistence::None;
+    if keeps_data && release(&new.spec.version) < release(&old.spec.version) {
+        let message = format!(
+            "spec.version cannot go back from {} to {} with persistence: the files on disk may be too new to read",
+            old.spec.version, new.spec.version
+        );
+        faults.push(
+            RuleFault::new(message).hint("set persistence.mode to none first, if the data may be lost"),
+        );
+    }
+    faults
+}
+
+/// Major and minor number: patch releases keep the file formats.
+fn release(version: &str) -> (u64, u64) {
+    let mut numbers = version.split('.').map(|part| part.parse().unwrap_or(0));
+    (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::parse_revision;
+
+    fn cluster(kind: &str, size: &str, version: &str, mode: &str) -> Cluster {
+        parse_revision(&format!(
+            "{{apiVersion: overlord/v1, kind: {kind}, metadata: {{name: a}}, spec: {{version: \"{version}\", {size}, \
+             resources: {{memory: 64Mi}}, persistence: {{mode: {mode}}}}}}}"
+        ))
+        .unwrap()
+    }
+
+    #[test]
+    fn sizes_versions_and_modes_may_change() {
+        let old = cluster("Redis", "shards: 2", "6.2.14", "none");
+        assert_eq!(check_change(&old, &cluster("Redis", "shards: 1", "7.0.15", "aof")), []);
+        assert_eq!(check_change(&cluster("Redis", "shards: 1", "7.0.15", "none"), &old), []);
+        let patch = |version| cluster("Redis", "shards: 2", version, "rdb");
+        assert_eq!(check_change(&patch("7.0.15"), &patch("7.0.4")), []);
+    }
+
+    #[test]
+    fn a_kind_never_changes() {
+        let old = cluster("Redis", "shards: 2", "7.0.15", "none");
+        let new = cluster("Memcache", "instances: 2", "1.6.18", "none");
+        let faults = check_change(&old, &new);
+        assert_eq!(faults.len(), 1);
+        assert_eq!(faults[0].message, "kind cannot change from Redis to Memcache");
+    }
+
+    #[test]
+    fn files_are_not_given_to_an_older_engine() {
+        let old = cluster("Redis", "shards: 2", "7.0.15", "aof");
+        let new = cluster("Redis", "shards: 2", "6.2.14", "aof");
+        assert!(
+            check_change(&old, &new)[0]
+                .message
+                .starts_with("spec.version cannot go back from 7.0.15 to 6.2.14")
+        );
+    }
+}

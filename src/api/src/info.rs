@@ -1,0 +1,226 @@
+//! `instances/<ip>:<port>/info`: what is intended and observed of one instance. And the executor's
+//! report, from which the observed half is folded.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::{Address, Engine, Kind, Resources};
+
+/// The version of [`Info`] and [`Report`] values written by this build.
+pub const INFO_VERSION: u32 = 1;
+
+/// Bytes a [`Report`] may have as JSON (`TaskStatus.data`).
+pub const MAX_REPORT: usize = 4096;
+
+/// What is intended and observed of one instance. Written by the leader only.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Info {
+    /// [`INFO_VERSION`] at the time of writing.
+    pub version: u32,
+    /// The cluster's uid: 32 lower-case hex digits, new with each creation of a cluster of that name.
+    pub uid: String,
+    /// Which member of the cluster.
+    pub member: u32,
+    /// How often the member was replaced.
+    pub incarnation: u32,
+    /// The cluster's kind.
+    pub kind: Kind,
+    /// Family of the binary.
+    pub engine: Engine,
+    /// Version of the binary.
+    pub engine_version: String,
+    /// Host part of the address.
+    pub ip: std::net::IpAddr,
+    /// Data port.
+    pub port: u16,
+    /// Bus port, for `redis_cluster`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bus_port: Option<u16>,
+    /// Failure domain host: the agent's ip.
+    pub host: String,
+    /// Failure domain rack, when the agent says one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rack: Option<String>,
+    /// Failure domain zone, when the agent says one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub zone: Option<String>,
+    /// The Mesos agent.
+    pub agent_id: String,
+    /// `<uid8>.<member>.<incarnation>.<attempt>`, never used twice.
+    pub mesos_task_id: String,
+    /// redis node id, for `redis_cluster`: SHA-1 of uid, member and incarnation.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node_id: Option<String>,
+    /// Shard number, for `redis` and `redis_cluster`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shard: Option<u32>,
+    /// Name on the client's hash ring: stays with the member through replacements.
+    pub alias: String,
+    /// Weight on the hash ring.
+    pub weight: u32,
+    /// What the instance has of its agent, without the executor's share.
+    pub resources: Resources,
+    /// What happens to the directory when the instance is killed for good.
+    pub on_disk: crate::OnDisk,
+    /// What the leader wants.
+    pub desired: Desired,
+    /// What was last seen.
+    pub observed: Observed,
+}
+
+impl Info {
+    /// The instance's address and name.
+    pub const fn address(&self) -> Address {
+        Address::new(self.ip, self.port)
+    }
+}
+
+/// What the leader wants of an instance.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Desired {
+    /// `running`, `draining` or `gone`.
+    pub state: State,
+    /// Number of the `server.conf` text beside this value; grows by one with each rewrite.
+    pub config: u64,
+    /// Grows by one with each ordered restart of the process.
+    pub restart: u64,
+}
+
+/// What was last seen of an instance.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Observed {
+    /// See [`State`].
+    pub state: State,
+    /// Number of the configuration that the process runs with.
+    pub config: u64,
+    /// The last ordered restart that was done.
+    pub restart: u64,
+    /// Process id on the agent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pid: Option<u32>,
+    /// Since when the state holds.
+    pub since: Timestamp,
+    /// Role as the engine says it: `master` or `slave`; `single` outside `redis_cluster`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub role: Option<String>,
+    /// `redis_cluster`'s config epoch.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub epoch: Option<u64>,
+    /// Replication link, `up` or `down`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub link: Option<String>,
+    /// Digest of the slots served.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub slots: Option<String>,
+    /// Why it is so, for people.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub message: String,
+    /// Whether a changed directive waits for a restart of the process.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub restart_needed: bool,
+    /// Number of a configuration that the engine refused; `message` says what it said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub config_refused: Option<u64>,
+    /// How often the process was restarted inside this Mesos task.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub restarts: u32,
+    /// Launches of this incarnation at this address that failed in a row.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub failures: u32,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
+const fn is_zero(n: &u32) -> bool {
+    *n == 0
+}
+
+/// The life of an instance.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum State {
+    /// Recorded, not yet accepted by Mesos.
+    Pending,
+    /// Mesos has it, the process does not serve yet.
+    Staging,
+    /// Serving.
+    Running,
+    /// The process ended and is being started again inside its Mesos task.
+    Restarting,
+    /// The agent is lost to Mesos; the process may well serve.
+    Unreachable,
+    /// Being stopped on purpose.
+    Draining,
+    /// The Mesos task ended and was not asked to.
+    Failed,
+    /// Ended for good.
+    Gone,
+}
+
+impl State {
+    /// The word used in JSON and listings.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Pending => "pending",
+            Self::Staging => "staging",
+            Self::Running => "running",
+            Self::Restarting => "restarting",
+            Self::Unreachable => "unreachable",
+            Self::Draining => "draining",
+            Self::Failed => "failed",
+            Self::Gone => "gone",
+        }
+    }
+}
+
+impl std::fmt::Display for State {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+/// What an executor reports in `TaskStatus.data`, as JSON of at most [`MAX_REPORT`] bytes, only on change.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Report {
+    /// [`INFO_VERSION`] of the executor's build.
+    pub version: u32,
+    /// `staging` (starting or loading), `running` (serving), `restarting`, `draining`, `failed` or `gone`.
+    pub state: State,
+    /// See [`Observed::config`].
+    pub config: u64,
+    /// See [`Observed::restart`].
+    pub restart: u64,
+    /// See [`Observed::restarts`].
+    #[serde(default)]
+    pub restarts: u32,
+    /// Process id.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pid: Option<u32>,
+    /// See [`Observed::role`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub role: Option<String>,
+    /// See [`Observed::epoch`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub epoch: Option<u64>,
+    /// See [`Observed::link`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub link: Option<String>,
+    /// See [`Observed::slots`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub slots: Option<String>,
+    /// See [`Observed::restart_needed`].
+    #[serde(default)]
+    pub restart_needed: bool,
+    /// See [`Observed::config_refused`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub config_refused: Option<u64>,
+    /// Why, for people: the exit status, the last lines of console.log, the engine's refusal.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub message: String,
+}
+
+/// What the leader tells an executor by a Mesos MESSAGE: read your keys in etcd again.
+pub const NUDGE: &[u8] = b"overlord/v1 reread";
