@@ -1,1 +1,39 @@
-//! placeholder
+//! The policy of the system: reconcilers that make clusters what their specs say, and the pure planner
+//! behind them.
+//!
+//! A pass over one cluster reads the caches, admits spec and requests, plans (pure),
+//! applies (intent before effect, every write fenced), and tells (status, endpoints, events).
+
+mod cluster;
+mod digest;
+mod engines;
+mod events;
+mod fold;
+mod identity;
+mod instances;
+mod janitor;
+mod known;
+mod launcher;
+mod leader;
+mod ledger;
+mod mesos_task;
+pub mod pool;
+#[cfg(test)]
+mod samples;
+mod settings;
+mod shared;
+mod sync;
+mod tasks;
+
+pub use cluster::Error as ReconcileError;
+pub use digest::{Digest, digest};
+pub use engines::NetworkEngines;
+pub use events::Happening;
+pub use known::Known;
+pub use leader::{Controllers, Error};
+pub use ledger::LedgerError;
+pub use pool::observed::Engines;
+pub use settings::{
+    ATTRIBUTE_DATA, ATTRIBUTE_IP, Binary, Catalogue, DEFAULT_DATA_ROOT, EXECUTOR_CPU_MILLIS, EXECUTOR_MEMORY,
+    Executor, Framework, LABEL_CLUSTER, LABEL_REVISION, Settings,
+};

@@ -1,1 +1,17 @@
-//! placeholder
+//! The HTTP API of a controller, versioned under `/v1`: what is in the store as JSON, validated writes
+//! with compare-and-swap, and watches as lines of JSON. Every controller serves it, leading or not.
+
+mod api;
+mod clusters;
+mod collection;
+mod error;
+mod extract;
+mod read;
+mod router;
+mod tasks;
+pub mod view;
+mod watch;
+
+pub use api::{ApiConfig, ApiState, Catalogue, Now};
+pub use extract::REQUESTED_BY;
+pub use router::{router, serve};

@@ -1,0 +1,39 @@
+# What a newcomer and CI run. `make help` lists the targets.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+CARGO ?= cargo
+
+.PHONY: help deps build quickstart quickstart-check test bench lint docs clean
+
+help: ## Print this list
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  %-18s %s\n", $$1, $$2}'
+
+deps: ## Install what is missing: compiler, protobuf, etcd, redis, memcached (Debian)
+	@.ci/deps
+
+build: deps ## Build the binary: target/release/overlord
+	$(CARGO) build --release --locked --bin overlord
+
+quickstart: build ## Run everything on this machine, with all examples, until Ctrl-C
+	@exec target/release/overlord sandbox --apply examples --wait-ready
+
+quickstart-check: build ## The same as a check: bring all examples up, use them, take them down
+	@.ci/quickstart-check target/release/overlord
+
+test: deps ## Run every test, against real etcd, redis and memcached
+	$(CARGO) build --locked --bin overlord
+	$(CARGO) test --locked --workspace
+
+bench: build ## Measure side by side with plain processes; prints a table
+	$(CARGO) build --release --locked -p overlord-tests --bin bench
+	target/release/bench target/release/overlord
+
+lint: deps ## Format and clippy, warnings are errors
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
+
+docs: deps ## Build the API documentation, warnings are errors
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --workspace --no-deps
+
+clean: ## Remove build output
+	$(CARGO) clean

@@ -1,0 +1,297 @@
+//! The reconciler of clusters: admit the spec, admit requests, plan, apply, tell. Each phase is a file;
+//! this one reads like their table of contents.
+
+mod admit;
+mod publish;
+mod stray;
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use overlord_api::{Address, Cluster, ClusterName, OnFailure, keys};
+use overlord_reconcile::{Action, Reconciler};
+
+use self::publish::Publication;
+use crate::{
+    Known,
+    ledger::{Batch, Expect, LedgerError, Seen},
+    pool::{
+        apply,
+        observed::{Instance, ask_keys},
+        plan::{self, Plan, plan},
+    },
+    shared::{Shared, Subject},
+    tasks::{self, Admission, Situation},
+};
+
+/// Why a pass failed; the queue tries again with back-off.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Writing or reading the store.
+    #[error("reconcile {cluster}")]
+    Ledger {
+        /// Which cluster.
+        cluster: String,
+        /// How.
+        #[source]
+        source: LedgerError,
+    },
+    /// A value of the leader's own was edited into something that cannot be read.
+    #[error("{key} cannot be read: {why}")]
+    Damaged {
+        /// Which key.
+        key: String,
+        /// How.
+        why: String,
+    },
+}
+
+/// Reconciles clusters, and reports keys that belong to none.
+pub(crate) struct ClusterReconciler {
+    pub(crate) shared: Arc<Shared>,
+}
+
+#[async_trait]
+impl Reconciler for ClusterReconciler {
+    type Key = Subject;
+    type Error = Error;
+
+    async fn reconcile(&self, subject: &Subject) -> Result<Action, Error> {
+        match subject {
+            Subject::Cluster(cluster) => Pass { shared: &self.shared, cluster }.run().await,
+            Subject::Stray(key) => {
+                stray::report(&self.shared, key)
+                    .await
+                    .map_err(|source| Error::Ledger { cluster: key.clone(), source })?;
+                Ok(Action::await_change())
+            }
+        }
+    }
+}
+
+/// One pass over one cluster.
+struct Pass<'a> {
+    shared: &'a Shared,
+    cluster: &'a ClusterName,
+}
+
+/// What the cluster is by its accepted spec.
+struct Accepted {
+    record: Seen<overlord_api::Record>,
+    cluster: Arc<Cluster>,
+}
+
+impl Pass<'_> {
+    async fn run(&self) -> Result<Action, Error> {
+        let admitted = self.admit_spec().await?;
+        let requests = self.shared.ledger.requests(self.cluster);
+        let (instances, damaged) = self.shared.ledger.instances(self.cluster);
+        self.report_damaged(&damaged);
+
+        let Some(mut accepted) = admitted.accepted else {
+            let situation = self.situation(None, admitted.config_revision);
+            let admission = tasks::admit(&requests, situation);
+            let publication = Publication {
+                requests: &requests,
+                situation,
+                admission: &admission,
+                instances: &instances,
+                refused: admitted.refused.as_deref(),
+                spec_missing: None,
+                config_revision: admitted.config_revision,
+                plan: None,
+                accepted: None,
+            };
+            return self.publish(&publication).await.map(after);
+        };
+
+        let situation = self.situation(Some(&accepted), admitted.config_revision);
+        let admission = tasks::admit(&requests, situation);
+        let missing = self.mark_deletion(&mut accepted, &admission, admitted.config_revision).await?;
+        let situation = self.situation(Some(&accepted), admitted.config_revision);
+
+        let plan = self.plan(&accepted, &instances, &admission).await;
+        if !plan.steps.is_empty() {
+            tracing::debug!(cluster = %self.cluster, steps = plan.steps.len(), "applying");
+        }
+        apply::apply(
+            self.shared,
+            self.cluster,
+            &accepted.cluster.spec,
+            &mut accepted.record,
+            &instances,
+            &plan.steps,
+        )
+        .await
+        .map_err(|source| self.error(source))?;
+        if accepted.record.value.deletion.is_some() && instances.is_empty() {
+            return self.finish_deletion(&accepted, &requests, admitted.config_revision).await;
+        }
+
+        // What was applied is in the caches by now: tell what is, not what was.
+        let (instances, _) = self.shared.ledger.instances(self.cluster);
+        let publication = Publication {
+            requests: &requests,
+            situation,
+            admission: &admission,
+            instances: &instances,
+            refused: admitted.refused.as_deref(),
+            spec_missing: missing.as_ref().map(|(reason, message)| (*reason, message.as_str())),
+            config_revision: admitted.config_revision,
+            plan: Some(&plan),
+            accepted: Some(&accepted),
+        };
+        let published = self.publish(&publication).await?;
+        let now = self.shared.clock.now();
+        let next = plan.next().map(|at| until(now, at));
+        Ok(after(match (published, next) {
+            (Some(a), Some(b)) => Some(a.min(b)),
+            (a, b) => a.or(b),
+        }))
+    }
+
+    fn error(&self, source: LedgerError) -> Error {
+        Error::Ledger { cluster: self.cluster.to_string(), source }
+    }
+
+    fn situation(&self, accepted: Option<&Accepted>, config_revision: i64) -> Situation {
+        let now = self.shared.clock.now();
+        match accepted {
+            Some(Accepted { record, cluster }) => {
+                let deletion = record.value.deletion.as_ref();
+                let done = deletion.is_some_and(|mark| mark.done);
+                Situation {
+                    revision: record.value.revision,
+                    protected: cluster.spec.deletion.protected,
+                    deleting: deletion.is_some(),
+                    deleted: done,
+                    deadline: cluster.spec.update.deadline,
+                    on_failure: cluster.spec.update.on_failure,
+                    now,
+                }
+            }
+            // Without a record nothing is left of the cluster; a destroy is done before it began.
+            None => Situation {
+                revision: 0,
+                protected: false,
+                deleting: false,
+                deleted: config_revision == 0,
+                deadline: Duration::from_secs(600),
+                on_failure: OnFailure::Pause,
+                now,
+            },
+        }
+    }
+
+    /// Plans; asks instances how many keys they hold only when that decides.
+    async fn plan(&self, accepted: &Accepted, instances: &[Instance], admission: &Admission) -> Plan {
+        let kills = self.shared.memo(self.cluster, |memo| memo.kills.clone());
+        let mut keys: BTreeMap<Address, Known<u64>> = BTreeMap::new();
+        loop {
+            let input = plan::Input {
+                cluster: self.cluster,
+                spec: &accepted.cluster.spec,
+                record: &accepted.record.value,
+                instances,
+                keys: &keys,
+                kills: &kills,
+                control: &admission.control,
+                now: self.shared.clock.now(),
+            };
+            let plan = plan(&input);
+            let unknown: std::collections::BTreeSet<Address> =
+                plan.ask.iter().copied().filter(|address| !keys.contains_key(address)).collect();
+            if unknown.is_empty() {
+                return plan;
+            }
+            let kind = accepted.cluster.spec.shape.kind();
+            let epoch = self.shared.ledger.fence.epoch();
+            keys.extend(ask_keys(&*self.shared.engines, kind, epoch, &unknown).await);
+        }
+    }
+
+    /// Infos edited by hand into something unreadable: named, and left alone.
+    fn report_damaged(&self, damaged: &[(String, String)]) {
+        for (key, why) in damaged {
+            self.shared.events.record(
+                self.cluster.as_str(),
+                crate::Happening::of_cluster(
+                    "DamagedValue",
+                    overlord_api::EventLevel::Warning,
+                    format!("{key} cannot be read and is left alone: {why}"),
+                ),
+            );
+        }
+    }
+
+    /// Nothing of the cluster runs any more.
+    async fn finish_deletion(
+        &self,
+        accepted: &Accepted,
+        requests: &[tasks::Request],
+        config_revision: i64,
+    ) -> Result<Action, Error> {
+        let record = &accepted.record;
+        let Some(mark) = &record.value.deletion else { return Ok(Action::await_change()) };
+        // The key that a destroy task left behind must not bring the cluster back; a tombstone must not be lost.
+        let keep = !record.value.tombstones.is_empty()
+            || (config_revision != 0 && config_revision == mark.config_revision);
+        let mut batch = Batch::default();
+        let by = mark.by.clone();
+        if keep && mark.done {
+            // Said already.
+        } else if keep {
+            let mut next = record.value.clone();
+            if let Some(mark) = &mut next.deletion {
+                mark.done = true;
+            }
+            batch.put_json(keys::record(self.cluster), &next, Expect::At(record.revision));
+            batch.delete(keys::endpoints(self.cluster), Expect::Any);
+        } else {
+            batch.require(keys::record(self.cluster), Expect::At(record.revision));
+            batch.delete_prefix(keys::cluster(self.cluster));
+        }
+        if !batch.is_empty() {
+            self.shared.ledger.commit(batch).await.map_err(|source| self.error(source))?;
+            let left = record.value.tombstones.len();
+            let message = match left {
+                0 => format!("deleted ({by})"),
+                _ => format!(
+                    "deleted ({by}); {left} instances could not be reached and are killed when they return"
+                ),
+            };
+            self.shared.events.record(
+                self.cluster.as_str(),
+                crate::Happening::of_cluster("Deleted", overlord_api::EventLevel::Normal, message),
+            );
+            // What is left to tell is told by a pass over what is left.
+            self.shared.enqueue(self.cluster);
+            return Ok(Action::await_change());
+        }
+        let situation = self.situation(Some(accepted), config_revision);
+        let admission = tasks::admit(requests, situation);
+        let publication = Publication {
+            requests,
+            situation,
+            admission: &admission,
+            instances: &[],
+            refused: None,
+            spec_missing: None,
+            config_revision,
+            plan: None,
+            accepted: Some(accepted),
+        };
+        self.publish(&publication).await.map(after)
+    }
+}
+
+/// Another look after `delay`, or when something changes.
+fn after(delay: Option<Duration>) -> Action {
+    delay.map_or_else(Action::await_change, Action::requeue)
+}
+
+/// How long until `at`; nothing when it has passed.
+fn until(now: Timestamp, at: Timestamp) -> Duration {
+    Duration::try_from(at.duration_since(now)).unwrap_or_default()
+}

@@ -1,0 +1,218 @@
+//! Telling: status, endpoints and task progress, in one write of at most one a second and cluster, and
+//! none when nothing changed.
+
+use std::time::Duration;
+
+use overlord_api::keys;
+
+use super::{Accepted, Error, Pass, until};
+use crate::{
+    ledger::{Batch, Expect},
+    pool::{
+        observed::Instance,
+        plan::Plan,
+        status::{self, endpoints, status},
+    },
+    shared::{MesosLink, lock},
+    tasks::{self, Admission, Request, Situation},
+};
+
+/// Least time between two status writes of one cluster.
+const INTERVAL: Duration = Duration::from_secs(1);
+
+/// While a change is under way its first news wait this long: many changes are over by then.
+const SETTLE: Duration = Duration::from_millis(500);
+
+/// How long Mesos may be away before status says so.
+const MESOS_PATIENCE: Duration = Duration::from_secs(5);
+
+/// What a pass came to.
+pub(super) struct Publication<'a> {
+    pub(super) requests: &'a [Request],
+    pub(super) situation: Situation,
+    pub(super) admission: &'a Admission,
+    pub(super) instances: &'a [Instance],
+    pub(super) refused: Option<&'a str>,
+    pub(super) spec_missing: Option<(&'static str, &'a str)>,
+    pub(super) config_revision: i64,
+    pub(super) plan: Option<&'a Plan>,
+    pub(super) accepted: Option<&'a Accepted>,
+}
+
+impl Pass<'_> {
+    /// Writes what changed, if it is time; says when to look again.
+    pub(super) async fn publish(&self, what: &Publication<'_>) -> Result<Option<Duration>, Error> {
+        let now = self.shared.clock.now();
+        let mut batch = Batch::default();
+        let mut next = self.add_status(what, &mut batch);
+        next = sooner(next, self.add_tasks(what, &mut batch));
+        if let (Some(accepted), Some(_)) = (what.accepted, what.plan)
+            && accepted.record.value.deletion.is_none()
+        {
+            let spec = &accepted.cluster.spec;
+            let (list, changes_at) = endpoints(spec.shape.kind(), spec, what.instances, now);
+            next = sooner(next, changes_at.map(|at| until(now, at)));
+            let (old, revision) = self.shared.ledger.endpoints(self.cluster);
+            if old.as_ref() != Some(&list) {
+                batch.put_json(keys::endpoints(self.cluster), &list, Expect::seen(revision));
+            }
+        }
+        self.add_record(what, &mut batch);
+        if batch.is_empty() {
+            self.shared.memo(self.cluster, |memo| memo.unpublished_since = None);
+            return Ok(next);
+        }
+        if let Some(wait) = self.too_soon(what) {
+            return Ok(sooner(next, Some(wait)));
+        }
+        self.shared.ledger.commit(batch).await.map_err(|source| self.error(source))?;
+        let written = self.shared.clock.monotonic();
+        self.shared.memo(self.cluster, |memo| {
+            memo.published = Some(written);
+            memo.unpublished_since = None;
+        });
+        Ok(next)
+    }
+
+    /// How long the write must wait, if it must.
+    fn too_soon(&self, what: &Publication<'_>) -> Option<Duration> {
+        let now = self.shared.clock.monotonic();
+        let settled = what.plan.is_none_or(|plan| plan.is_converged() || !plan.blocked.is_empty());
+        let at = self.shared.memo(self.cluster, |memo| {
+            let since = *memo.unpublished_since.get_or_insert(now);
+            let spaced = memo.published.map_or(Duration::ZERO, |last| last + INTERVAL);
+            if settled { spaced } else { spaced.max(since + SETTLE) }
+        });
+        (at > now).then(|| at.saturating_sub(now))
+    }
+
+    fn add_status(&self, what: &Publication<'_>, batch: &mut Batch) -> Option<Duration> {
+        let now = self.shared.clock.now();
+        let (previous, revision) = self.shared.ledger.status(self.cluster);
+        let nothing_left = what.accepted.is_none()
+            && what.refused.is_none()
+            && what.config_revision == 0
+            && what.instances.is_empty();
+        if nothing_left {
+            if revision.is_some() {
+                batch.delete_prefix(keys::cluster(self.cluster));
+            }
+            return None;
+        }
+        let (stale, stale_at) = self.stale();
+        let unplaceable = self.shared.memo(self.cluster, |memo| memo.unplaceable.clone());
+        let deletion = what.accepted.and_then(|accepted| accepted.record.value.deletion.as_ref());
+        let value = status(&status::Input {
+            previous: previous.as_ref(),
+            accepted: what.accepted.map(|accepted| {
+                (accepted.record.value.kind, &accepted.cluster.spec, accepted.record.value.revision)
+            }),
+            config_revision: what.config_revision,
+            refused: what.refused,
+            formed: what.accepted.is_some_and(|accepted| accepted.record.value.formed),
+            deletion: deletion.map(|mark| (mark.by.as_str(), mark.done)),
+            spec_missing: what.spec_missing,
+            stale: stale.as_ref().map(|(reason, message)| (*reason, message.as_str())),
+            unplaceable: unplaceable.as_deref(),
+            instances: what.instances,
+            plan: what.plan,
+            now,
+        });
+        if previous.as_ref() != Some(&value) {
+            batch.put_json(keys::status(self.cluster), &value, Expect::seen(revision));
+        }
+        stale_at
+    }
+
+    /// Why what is shown may be old; or when that must be said if nothing changes.
+    fn stale(&self) -> (Option<(&'static str, String)>, Option<Duration>) {
+        match &*lock(&self.shared.link) {
+            MesosLink::Up => (None, None),
+            MesosLink::Removed { message } => {
+                let text = format!(
+                    "mesos removed this framework for good ({message}): its instances are gone or going"
+                );
+                (Some(("FrameworkRemoved", text)), None)
+            }
+            MesosLink::Down { since, reason } => {
+                let say_at = since.saturating_add(MESOS_PATIENCE).unwrap_or(jiff::Timestamp::MAX);
+                let wait = until(self.shared.clock.now(), say_at);
+                if wait.is_zero() {
+                    (Some(("MesosUnreachable", format!("mesos cannot be reached: {reason}"))), None)
+                } else {
+                    (None, Some(wait))
+                }
+            }
+        }
+    }
+
+    fn add_tasks(&self, what: &Publication<'_>, batch: &mut Batch) -> Option<Duration> {
+        let mut put = |request: &Request, value: overlord_api::TaskStatus| {
+            if request.status.as_ref() != Some(&value) {
+                let revision = self.shared.ledger.task_status_revision(&request.id);
+                batch.put_json(keys::task_status(&request.id), &value, Expect::seen(revision));
+            }
+        };
+        let find = |id: &String| what.requests.iter().find(|request| request.id == *id);
+        for (id, state, error) in &what.admission.settled {
+            if let Some(request) = find(id) {
+                put(request, tasks::settled(request, *state, error, what.situation));
+            }
+        }
+        let mut next = None;
+        if let (Some(request), Some(plan)) = (what.admission.current.as_ref().and_then(find), what.plan) {
+            let stalled = self.stalled(plan, what.situation);
+            put(request, tasks::progress(request, what.situation, plan, stalled));
+            next = (!plan.is_converged()).then(|| what.situation.deadline.saturating_sub(stalled));
+        }
+        if let (Some(request), Some(plan)) = (what.admission.destroy.as_ref().and_then(find), what.plan) {
+            let mut value = tasks::settled(request, overlord_api::TaskState::Running, "", what.situation);
+            value.phases = tasks::phases(plan);
+            value.started_at = value.started_at.or(Some(what.situation.now));
+            put(request, value);
+        }
+        for id in &what.admission.archive {
+            batch.delete(keys::task(id), Expect::Any);
+            batch.delete(keys::task_status(id), Expect::Any);
+        }
+        next.filter(|next| !next.is_zero())
+    }
+
+    /// How long nothing of the change at work moved.
+    fn stalled(&self, plan: &Plan, situation: Situation) -> Duration {
+        let now = self.shared.clock.monotonic();
+        self.shared.memo(self.cluster, |memo| match &memo.moved {
+            Some((progress, revision, since))
+                if *progress == plan.progress && *revision == situation.revision =>
+            {
+                now.saturating_sub(*since)
+            }
+            _ => {
+                memo.moved = Some((plan.progress, situation.revision, now));
+                Duration::ZERO
+            }
+        })
+    }
+
+    /// What a pass learned for good: that all members served once, and which given-up tasks are over.
+    fn add_record(&self, what: &Publication<'_>, batch: &mut Batch) {
+        let Some(Accepted { record: seen, .. }) = what.accepted else { return };
+        let mut record = seen.value.clone();
+        if let Some(plan) = what.plan.filter(|_| record.deletion.is_none()) {
+            record.formed |= plan.progress.serving >= plan.progress.wanted;
+        }
+        self.shared.memo(self.cluster, |memo| {
+            memo.buried_over.retain(|task| record.tombstones.remove(task).is_some());
+        });
+        if record != seen.value {
+            batch.put_json(keys::record(self.cluster), &record, Expect::At(seen.revision));
+        }
+    }
+}
+
+fn sooner(a: Option<Duration>, b: Option<Duration>) -> Option<Duration> {
+    match (a, b) {
+        (Some(a), Some(b)) => Some(a.min(b)),
+        (a, b) => a.or(b),
+    }
+}

@@ -1,0 +1,220 @@
+//! What happened lately, for people: one key per object and reason, counted, under a lease, written
+//! in batches beside the work and never in its way.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use overlord_api::{EVENT_TTL_HOURS, Event, EventLevel, MAX_EVENTS, keys};
+use overlord_reconcile::Clock;
+use overlord_store::{Error, Fence, Fetch, LeaseId, Store, Txn};
+use tokio_util::sync::CancellationToken;
+
+/// How often counted events are written.
+const FLUSH: Duration = Duration::from_secs(1);
+
+/// A lease is used for new events for so long, then the next one is taken.
+const LEASE_REUSE: Duration = Duration::from_secs(3600);
+
+/// The folder of events that belong to no legal cluster name.
+pub(crate) const NO_CLUSTER: &str = "_";
+
+/// Something that happened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Happening {
+    /// `cluster`, `member/<n>` or `<ip>:<port>`.
+    pub object: String,
+    /// CamelCase word.
+    pub reason: &'static str,
+    /// How much it matters.
+    pub level: EventLevel,
+    /// One sentence.
+    pub message: String,
+}
+
+impl Happening {
+    /// Something about the cluster as a whole.
+    pub fn of_cluster(reason: &'static str, level: EventLevel, message: impl Into<String>) -> Self {
+        Self { object: String::from("cluster"), reason, level, message: message.into() }
+    }
+}
+
+/// Counts what happened and writes it, one batch a second.
+#[derive(Debug)]
+pub(crate) struct Recorder {
+    store: Arc<dyn Store>,
+    fence: Fence,
+    clock: Arc<dyn Clock>,
+    inner: Mutex<Inner>,
+    wake: tokio::sync::Notify,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    /// Everything counted so far, by folder, then by key name.
+    folders: BTreeMap<String, BTreeMap<String, Event>>,
+    /// Folder and key name of what is not written yet.
+    dirty: std::collections::BTreeSet<(String, String)>,
+    dropped: u64,
+    lease: Option<(LeaseId, Duration)>,
+}
+
+impl Recorder {
+    pub(crate) fn new(store: Arc<dyn Store>, fence: Fence, clock: Arc<dyn Clock>) -> Self {
+        Self { store, fence, clock, inner: Mutex::default(), wake: tokio::sync::Notify::new() }
+    }
+
+    /// Reads what earlier leaders counted, so that counts go on.
+    pub(crate) async fn load(&self) -> Result<(), Error> {
+        let listing = self.store.list(keys::EVENTS, Fetch::Values).await?;
+        let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        for entry in listing.entries {
+            let Some((folder, name)) =
+                entry.key.strip_prefix(keys::EVENTS).and_then(|rest| rest.split_once('/'))
+            else {
+                continue;
+            };
+            if let Ok(event) = serde_json::from_slice::<Event>(&entry.value) {
+                inner.folders.entry(folder.to_owned()).or_default().insert(name.to_owned(), event);
+            }
+        }
+        Ok(())
+    }
+
+    /// Counts `happening` in `folder` (a cluster's name or [`NO_CLUSTER`]).
+    pub(crate) fn record(&self, folder: &str, happening: Happening) {
+        let now = self.clock.now();
+        let Happening { object, reason, level, message } = happening;
+        match level {
+            EventLevel::Warning => tracing::warn!(cluster = folder, object, reason, message, "event"),
+            EventLevel::Normal => tracing::info!(cluster = folder, object, reason, message, "event"),
+        }
+        let name = format!("{}.{reason}", object.replace('/', "-"));
+        let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        let events = inner.folders.entry(folder.to_owned()).or_default();
+        if !events.contains_key(&name) && events.len() >= MAX_EVENTS {
+            // Make room by the oldest one whose lease has ended by now.
+            let ttl = jiff::SignedDuration::from_hours(i64::from(EVENT_TTL_HOURS));
+            let ended = events
+                .iter()
+                .min_by_key(|(_, event)| event.last)
+                .map(|(name, event)| (name.clone(), event.last));
+            match ended {
+                Some((oldest, last)) if now.duration_since(last) > ttl => {
+                    events.remove(&oldest);
+                }
+                _ => {
+                    inner.dropped += 1;
+                    return;
+                }
+            }
+        }
+        let event = events.entry(name.clone()).or_insert_with(|| Event {
+            object,
+            reason: reason.to_owned(),
+            level,
+            message: String::new(),
+            count: 0,
+            first: now,
+            last: now,
+        });
+        event.count += 1;
+        event.last = now;
+        event.level = level;
+        event.message = message;
+        inner.dirty.insert((folder.to_owned(), name));
+        drop(inner);
+        self.wake.notify_one();
+    }
+
+    /// Writes what was counted, until `shutdown`; then once more.
+    pub(crate) async fn run(&self, shutdown: CancellationToken) {
+        loop {
+            tokio::select! {
+                biased;
+                () = shutdown.cancelled() => break,
+                () = self.wake.notified() => {}
+            }
+            if let Err(error) = self.flush().await {
+                if matches!(error, Error::Fenced(_)) {
+                    return;
+                }
+                tracing::warn!(%error, "events not written yet");
+                self.wake.notify_one();
+            }
+            tokio::select! {
+                biased;
+                () = shutdown.cancelled() => break,
+                () = tokio::time::sleep(FLUSH) => {}
+            }
+        }
+        if let Err(error) = self.flush().await {
+            tracing::warn!(%error, "events not written");
+        }
+    }
+
+    async fn flush(&self) -> Result<(), Error> {
+        loop {
+            let (batch, dropped) = {
+                let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+                let names: Vec<(String, String)> =
+                    inner.dirty.iter().take(Txn::MAX_OPERATIONS / 2).cloned().collect();
+                let mut batch = Vec::with_capacity(names.len());
+                for name in names {
+                    match inner.folders.get(&name.0).and_then(|events| events.get(&name.1)).cloned() {
+                        Some(event) => batch.push((name, event)),
+                        // It made room for another one before it was written.
+                        None => {
+                            inner.dirty.remove(&name);
+                        }
+                    }
+                }
+                (batch, std::mem::take(&mut inner.dropped))
+            };
+            if dropped > 0 {
+                tracing::warn!(dropped, "events dropped: a cluster has too many different ones");
+            }
+            if batch.is_empty() {
+                return Ok(());
+            }
+            let lease = self.lease().await?;
+            let mut txn = Txn::fenced(&self.fence);
+            for ((folder, name), event) in &batch {
+                let Ok(value) = serde_json::to_vec(event) else { continue };
+                txn = txn.put_leased(format!("{}{folder}/{name}", keys::EVENTS), value, lease);
+            }
+            match self.store.commit(txn).await {
+                Ok(_) => {}
+                Err(Error::LeaseGone(_)) => {
+                    self.inner.lock().unwrap_or_else(PoisonError::into_inner).lease = None;
+                    continue;
+                }
+                Err(error) => return Err(error),
+            }
+            let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+            for (name, event) in batch {
+                // Counted again meanwhile: it stays to be written.
+                let same = inner.folders.get(&name.0).and_then(|events| events.get(&name.1)) == Some(&event);
+                if same {
+                    inner.dirty.remove(&name);
+                }
+            }
+        }
+    }
+
+    async fn lease(&self) -> Result<LeaseId, Error> {
+        let now = self.clock.monotonic();
+        let held = self.inner.lock().unwrap_or_else(PoisonError::into_inner).lease;
+        if let Some((lease, since)) = held
+            && now.saturating_sub(since) < LEASE_REUSE
+        {
+            return Ok(lease);
+        }
+        let ttl = Duration::from_secs(u64::from(EVENT_TTL_HOURS) * 3600) + LEASE_REUSE;
+        let lease = self.store.lease_grant(ttl).await?;
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner).lease = Some((lease, now));
+        Ok(lease)
+    }
+}

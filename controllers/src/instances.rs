@@ -1,0 +1,243 @@
+//! Folds Mesos status updates into `info`: stored first, acknowledged after. An update that names no
+//! recorded task is told to people, and killed only when the record names it as given up.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use overlord_api::{Address, ClusterName, EventLevel, Info, keys};
+use overlord_mesos::v1::{AgentId, TaskId, TaskState, TaskStatus};
+use overlord_reconcile::Revision;
+use overlord_store::Error;
+
+use crate::{
+    events::{Happening, NO_CLUSTER},
+    fold::{Context, Folded, fold},
+    identity::uid8,
+    ledger::{Batch, Expect, LedgerError, Value, cluster_of},
+    shared::{Shared, lock},
+};
+
+/// Infos written in one transaction: a compare and a put each.
+const BATCH: usize = 60;
+
+/// Pauses between attempts to store an update while the store does not answer.
+const STORE_RETRY: [Duration; 5] = [
+    Duration::from_millis(100),
+    Duration::from_millis(300),
+    Duration::from_secs(1),
+    Duration::from_secs(2),
+    Duration::from_secs(5),
+];
+
+/// Where each recorded Mesos task is. Rebuilt from the caches when a task is not found.
+#[derive(Debug, Default)]
+pub(crate) struct TaskIndex {
+    places: Mutex<BTreeMap<String, (ClusterName, Address)>>,
+}
+
+impl TaskIndex {
+    fn find(&self, shared: &Shared, task: &str) -> Option<(ClusterName, Arc<Info>, Revision)> {
+        let place = lock(&self.places).get(task).cloned();
+        if let Some(found) = place.and_then(|(cluster, address)| current(shared, &cluster, address, task)) {
+            return Some(found);
+        }
+        self.rebuild(shared);
+        let (cluster, address) = lock(&self.places).get(task).cloned()?;
+        current(shared, &cluster, address, task)
+    }
+
+    fn rebuild(&self, shared: &Shared) {
+        let mut places = BTreeMap::new();
+        for (key, seen) in shared.ledger.clusters.range(keys::CLUSTERS) {
+            if let (Value::Info(info), Some(cluster)) = (&*seen.value, cluster_of(&key)) {
+                places.insert(info.mesos_task_id.clone(), (cluster, info.address()));
+            }
+        }
+        *lock(&self.places) = places;
+    }
+}
+
+/// The info at that place, if the task is still its own.
+fn current(
+    shared: &Shared,
+    cluster: &ClusterName,
+    address: Address,
+    task: &str,
+) -> Option<(ClusterName, Arc<Info>, Revision)> {
+    let seen = shared.ledger.clusters.get(&keys::info(cluster, address))?;
+    match &*seen.value {
+        Value::Info(info) if info.mesos_task_id == task => {
+            Some((cluster.clone(), Arc::clone(info), seen.mod_revision))
+        }
+        _ => None,
+    }
+}
+
+/// Stores and acknowledges `statuses`, in their order. Returns when all are stored, or when this
+/// controller leads no more.
+pub(crate) async fn absorb(
+    shared: &Shared,
+    index: &TaskIndex,
+    statuses: Vec<TaskStatus>,
+) -> Result<(), Error> {
+    for status in &statuses {
+        shared.sync.heard(&status.task_id);
+        if let Some(agent) = &status.agent_id
+            && matches!(status.state, TaskState::Starting | TaskState::Running | TaskState::Killing)
+        {
+            shared.launcher.agent_seen(agent);
+        }
+    }
+    let mut rest: Vec<TaskStatus> = statuses;
+    let mut failures = 0;
+    while !rest.is_empty() {
+        // A task's second update waits for the next round, so that each fold sees the one before it.
+        let mut seen: BTreeSet<TaskId> = BTreeSet::new();
+        let (round, later): (Vec<_>, Vec<_>) =
+            rest.into_iter().partition(|status| seen.len() < BATCH && seen.insert(status.task_id.clone()));
+        match store_round(shared, index, &round).await {
+            Ok(()) => {
+                failures = 0;
+                acknowledge(shared, &round).await;
+                rest = later;
+            }
+            Err(LedgerError::Conflict) => rest = in_order(round, later),
+            Err(LedgerError::Store(error @ (Error::Fenced(_) | Error::Denied(_)))) => return Err(error),
+            Err(LedgerError::Store(error)) => {
+                tracing::warn!(%error, updates = round.len() + later.len(), "status updates wait for the store");
+                tokio::time::sleep(STORE_RETRY[failures]).await;
+                failures = (failures + 1).min(STORE_RETRY.len() - 1);
+                rest = in_order(round, later);
+            }
+        }
+    }
+    Ok(())
+}
+
+fn in_order(mut round: Vec<TaskStatus>, later: Vec<TaskStatus>) -> Vec<TaskStatus> {
+    round.extend(later);
+    round
+}
+
+async fn store_round(shared: &Shared, index: &TaskIndex, round: &[TaskStatus]) -> Result<(), LedgerError> {
+    let mut batch = Batch::default();
+    let mut touched: BTreeSet<ClusterName> = BTreeSet::new();
+    let mut happenings: Vec<(ClusterName, Happening)> = Vec::new();
+    for status in round {
+        let Some((cluster, info, revision)) = index.find(shared, status.task_id.as_str()) else {
+            stranger(shared, status).await;
+            continue;
+        };
+        let agent_registered =
+            status.agent_id.as_ref().is_some_and(|agent| shared.launcher.is_registered(agent))
+                || shared.launcher.is_registered(&AgentId::new(info.agent_id.as_str()));
+        let context = Context { agent_registered, now: shared.clock.now() };
+        match fold(&info, status, context) {
+            Folded::Unchanged => {}
+            Folded::Ask => {
+                let agent = AgentId::new(info.agent_id.as_str());
+                shared.sync.ask(shared.clock.monotonic(), status.task_id.clone(), Some(agent));
+            }
+            Folded::Changed(next, happening) => {
+                batch.put_json(keys::info(&cluster, info.address()), &*next, Expect::At(revision));
+                happenings.extend(happening.map(|happening| (cluster.clone(), happening)));
+                touched.insert(cluster);
+            }
+        }
+    }
+    if !batch.is_empty() {
+        shared.ledger.commit(batch).await?;
+    }
+    for (cluster, happening) in happenings {
+        shared.events.record(cluster.as_str(), happening);
+    }
+    for cluster in touched {
+        shared.enqueue(&cluster);
+    }
+    Ok(())
+}
+
+async fn acknowledge(shared: &Shared, round: &[TaskStatus]) {
+    for status in round.iter().filter(|status| status.uuid.is_some()) {
+        if let Err(error) = shared.mesos.acknowledge(status).await {
+            // Mesos repeats what is not acknowledged, and storing it again changes nothing.
+            tracing::debug!(task = %status.task_id, %error, "update not acknowledged");
+        }
+    }
+}
+
+/// An update of a task that no info names.
+async fn stranger(shared: &Shared, status: &TaskStatus) {
+    let over = is_terminal(status.state);
+    let task = status.task_id.as_str();
+    match given_up(shared, task) {
+        Some(cluster) => {
+            if over {
+                // The reconciler drops the tombstone.
+                shared.memo(&cluster, |memo| memo.buried_over.insert(task.to_owned()));
+                shared.enqueue(&cluster);
+            } else if !matches!(status.state, TaskState::Unreachable | TaskState::NotKnown) {
+                tracing::info!(task, "a task that was given up is back: killing it");
+                let killed = shared.mesos.kill(status.task_id.clone(), status.agent_id.clone(), None).await;
+                if let Err(error) = killed {
+                    tracing::debug!(task, %error, "kill not sent");
+                }
+                shared.sync.ask(
+                    shared.clock.monotonic() + crate::pool::plan::KILL_RETRY,
+                    status.task_id.clone(),
+                    status.agent_id.clone(),
+                );
+            }
+        }
+        None if over || matches!(status.state, TaskState::Unreachable | TaskState::NotKnown) => {}
+        None => shared.events.record(
+            NO_CLUSTER,
+            Happening {
+                object: format!("task-{task}"),
+                reason: "UnknownTask",
+                level: EventLevel::Warning,
+                message: format!(
+                    "mesos runs task {task}, which no record names; it is left alone, a person must decide"
+                ),
+            },
+        ),
+    }
+}
+
+pub(crate) const fn is_terminal(state: TaskState) -> bool {
+    matches!(
+        state,
+        TaskState::Finished
+            | TaskState::Failed
+            | TaskState::Killed
+            | TaskState::Error
+            | TaskState::Lost
+            | TaskState::Dropped
+            | TaskState::Gone
+            | TaskState::GoneByOperator
+    )
+}
+
+/// The cluster whose record says that this task was given up: by a tombstone, or because the same
+/// member has a newer attempt.
+fn given_up(shared: &Shared, task: &str) -> Option<ClusterName> {
+    let mut parts = task.split('.');
+    let (uid, member) = (parts.next()?, parts.next()?.parse::<u32>().ok()?);
+    let attempt = parts.nth(1)?.parse::<u64>().ok()?;
+    for (key, seen) in shared.ledger.clusters.range(keys::CLUSTERS) {
+        match &*seen.value {
+            Value::Record(record) if record.tombstones.contains_key(task) => return cluster_of(&key),
+            Value::Info(info) if info.member == member && uid8(&info.uid) == uid => {
+                let newer = info.mesos_task_id.rsplit('.').next().and_then(|n| n.parse::<u64>().ok());
+                if newer.is_some_and(|newer| newer > attempt) {
+                    return cluster_of(&key);
+                }
+            }
+            _ => {}
+        }
+    }
+    None
+}

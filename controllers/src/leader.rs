@@ -1,0 +1,456 @@
+//! From candidate to leader and back: wins the key, reads what is, subscribes, settles what is open,
+//! reconciles; and stops all of it the moment the lease is in doubt.
+
+use std::{path::Path, sync::Arc, sync::Mutex, time::Duration};
+
+use overlord_api::{ClusterName, Leader, keys};
+use overlord_engines::EngineRules;
+use overlord_mesos::{
+    SchedulerConfig, SchedulerEvent, SchedulerTransport, scheduler,
+    v1::{AgentId, FrameworkId, TaskId, TaskStatus},
+};
+use overlord_reconcile::{Clock, Controller, Informer, Metrics, Tasks};
+use overlord_store::{
+    Error as StoreError, Fence, Fetch, PrefixSource, Store, Txn,
+    election::{Candidate, Leadership},
+};
+use prometheus_client::registry::Registry;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    Engines, Settings,
+    cluster::ClusterReconciler,
+    events::Recorder,
+    instances::{TaskIndex, absorb},
+    janitor,
+    launcher::Launcher,
+    ledger::{Ledger, TaskValue, Value, cluster_of, project_cluster, project_quarantine, project_task},
+    shared::{MesosLink, Shared, Subject, lock, seeded},
+    sync::Sync,
+};
+
+/// How long what runs may take to end when leadership ends.
+const DRAIN: Duration = Duration::from_secs(5);
+
+/// How long the first listing may take before the leadership is given back.
+const FIRST_LISTING: Duration = Duration::from_secs(120);
+
+/// Status updates folded at once.
+const UPDATES_AT_ONCE: usize = 256;
+
+/// A controller that cannot go on.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The store refuses for good.
+    #[error("store refuses: {0}")]
+    Store(#[source] StoreError),
+}
+
+/// The long-lived service: campaigns, leads, and campaigns again.
+pub struct Controllers {
+    settings: Settings,
+    store: Arc<dyn Store>,
+    transport: Arc<dyn SchedulerTransport>,
+    engines: Arc<dyn Engines>,
+    clock: Arc<dyn Clock>,
+    metrics: Metrics,
+    seed: u64,
+}
+
+impl std::fmt::Debug for Controllers {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Controllers").field("id", &self.settings.id).finish_non_exhaustive()
+    }
+}
+
+impl Controllers {
+    /// A controller that does nothing until it runs. `seed` is for uids and jitter.
+    pub fn new(
+        settings: Settings,
+        store: Arc<dyn Store>,
+        transport: Arc<dyn SchedulerTransport>,
+        engines: Arc<dyn Engines>,
+        clock: Arc<dyn Clock>,
+        seed: u64,
+    ) -> Self {
+        Self { settings, store, transport, engines, clock, metrics: Metrics::default(), seed }
+    }
+
+    /// Registers the loop's metrics, under the names that controller-runtime gave them.
+    pub fn register_metrics(&self, registry: &mut Registry) {
+        self.metrics.register(registry);
+    }
+
+    /// Runs until `shutdown`; gives the leadership back then.
+    pub async fn run(&self, shutdown: CancellationToken) -> Result<(), Error> {
+        let me = Leader { id: self.settings.id.clone(), api: self.settings.api.clone() };
+        let value = serde_json::to_vec(&me).unwrap_or_default();
+        let candidate = Candidate::new(
+            Arc::clone(&self.store),
+            Arc::clone(&self.clock),
+            keys::LEADER,
+            value,
+            self.settings.lease,
+        );
+        let mut terms: u64 = 0;
+        while !shutdown.is_cancelled() {
+            let leadership = match candidate.campaign(&shutdown).await {
+                Ok(leadership) => leadership,
+                Err(StoreError::Shutdown) => return Ok(()),
+                Err(error) => return Err(Error::Store(error)),
+            };
+            tracing::info!(epoch = leadership.epoch(), "leading");
+            terms += 1;
+            self.lead(&leadership, terms, &shutdown).await;
+            tracing::info!(epoch = leadership.epoch(), "not leading any more");
+            if let Err(error) = leadership.resign().await {
+                tracing::warn!(%error, "leadership not given back; it ends with its lease");
+            }
+        }
+        Ok(())
+    }
+
+    /// One term, until the lease is in doubt or `shutdown`.
+    async fn lead(&self, leadership: &Leadership, term: u64, shutdown: &CancellationToken) {
+        let tasks = Tasks::child_of(shutdown);
+        let over = tasks.token();
+        let started = self.start(leadership.fence(), term, &tasks);
+        tokio::select! {
+            biased;
+            () = leadership.lost() => tracing::warn!("the lease is lost"),
+            () = over.cancelled() => {}
+            panicked = tasks.panicked() => tracing::error!(%panicked, "a part of the controller panicked: giving the leadership back"),
+            failed = started => match failed {
+                // Runs as long as the term.
+                Ok(never) => match never {},
+                Err(error) => tracing::error!(%error, "the term ends"),
+            }
+        }
+        if let Err(unfinished) = tasks.shutdown(DRAIN).await {
+            tracing::warn!(%unfinished, "aborted");
+        }
+    }
+
+    /// Starts every part, then pends; ends only with an error.
+    async fn start(
+        &self,
+        fence: &Fence,
+        term: u64,
+        tasks: &Tasks,
+    ) -> Result<std::convert::Infallible, StoreError> {
+        let ledger = self.ledger(fence, tasks);
+        let synced = async {
+            ledger.config.synced().await;
+            ledger.clusters.synced().await;
+            ledger.tasks.synced().await;
+            ledger.quarantine.synced().await;
+        };
+        if tokio::time::timeout(FIRST_LISTING, synced).await.is_err() {
+            return Err(StoreError::Unavailable {
+                endpoints: String::from("the store"),
+                message: format!("the first listing took longer than {} s", FIRST_LISTING.as_secs()),
+            });
+        }
+        let went_back = self.went_back(ledger.clusters.revision());
+        let framework_id = self.framework_id().await?;
+        let mut config = SchedulerConfig::new(
+            &self.settings.framework.user,
+            &self.settings.framework.name,
+            self.settings.framework.roles.clone(),
+            self.settings.framework.failover_timeout,
+        );
+        config.framework.principal.clone_from(&self.settings.framework.principal);
+        config.framework.webui_url = Some(self.settings.api.clone());
+        config.framework_id = framework_id;
+        let seed = self.seed.wrapping_add(term);
+        let (mesos, driver, events) = scheduler(config, Arc::clone(&self.transport), seed);
+
+        let controller = self.controller(&ledger);
+        let trigger = controller.trigger();
+        let clock = Arc::clone(&self.clock);
+        let recorder = Recorder::new(Arc::clone(&self.store), fence.clone(), Arc::clone(&clock));
+        recorder.load().await?;
+        let launcher = Launcher::new(
+            self.settings.framework.roles.clone(),
+            mesos.clone(),
+            Arc::clone(&clock),
+            trigger.clone(),
+        );
+        let down = MesosLink::Down { since: clock.now(), reason: String::from("not subscribed yet") };
+        let shared = Arc::new(Shared {
+            settings: self.settings.clone(),
+            ledger,
+            clock,
+            events: recorder,
+            mesos,
+            launcher,
+            sync: Sync::default(),
+            engines: Arc::clone(&self.engines),
+            rules: EngineRules,
+            trigger,
+            link: Mutex::new(down),
+            went_back,
+            memos: Mutex::default(),
+            rng: Mutex::new(seeded(seed)),
+        });
+        spawn(&shared, tasks, driver, events, controller);
+        std::future::pending().await
+    }
+
+    fn ledger(&self, fence: &Fence, tasks: &Tasks) -> Ledger {
+        let source =
+            |prefix: &str, fetch| Arc::new(PrefixSource::new(Arc::clone(&self.store), prefix, fetch));
+        let clock = || Arc::clone(&self.clock);
+        let config = Informer::new("config", source(keys::CONFIG, Fetch::KeysOnly), clock(), |_| ());
+        let clusters =
+            Informer::new("clusters", source(keys::CLUSTERS, Fetch::Values), clock(), project_cluster);
+        let requests = Informer::new("task", source(keys::TASK, Fetch::Values), clock(), project_task);
+        let quarantine =
+            Informer::new("quarantine", source(keys::QUARANTINE, Fetch::Values), clock(), project_quarantine);
+        let ledger = Ledger {
+            store: Arc::clone(&self.store),
+            fence: fence.clone(),
+            config: config.cache(),
+            clusters: clusters.cache(),
+            tasks: requests.cache(),
+            quarantine: quarantine.cache(),
+        };
+        tasks.spawn("config informer", config.run(tasks.token()));
+        tasks.spawn("clusters informer", clusters.run(tasks.token()));
+        tasks.spawn("task informer", requests.run(tasks.token()));
+        tasks.spawn("quarantine informer", quarantine.run(tasks.token()));
+        ledger
+    }
+
+    fn controller(&self, ledger: &Ledger) -> Controller<Subject> {
+        let config = |key: &str| {
+            let name = key.strip_prefix(keys::CONFIG).unwrap_or(key);
+            vec![ClusterName::new(name).map_or_else(|_| Subject::Stray(key.to_owned()), Subject::Cluster)]
+        };
+        let clusters = |key: &str| cluster_of(key).map(Subject::Cluster).into_iter().collect();
+        let tasks = ledger.tasks.clone();
+        let requests = move |key: &str| subject_of_task(&tasks, key);
+        Controller::new("clusters", Arc::clone(&self.clock))
+            .primary(&ledger.config, config)
+            .primary(&ledger.clusters, clusters)
+            .primary(&ledger.tasks, requests)
+            .concurrency(self.settings.concurrency)
+            .resync(self.settings.resync)
+            .metrics(&self.metrics)
+    }
+
+    async fn framework_id(&self) -> Result<Option<FrameworkId>, StoreError> {
+        let listing = self.store.get(keys::FRAMEWORK).await?;
+        let text = listing.entries.first().map(|entry| String::from_utf8_lossy(&entry.value).into_owned());
+        Ok(text.filter(|text| !text.is_empty()).map(FrameworkId::new))
+    }
+
+    /// Whether the store is older than this controller has seen it.
+    fn went_back(&self, revision: i64) -> bool {
+        let Some(file) = &self.settings.state_file else { return false };
+        let highest = std::fs::read_to_string(file).ok().and_then(|text| text.trim().parse::<i64>().ok());
+        if highest.is_some_and(|highest| highest > revision) {
+            tracing::error!(
+                highest,
+                revision,
+                "etcd is older than before: no cluster is deleted because its config key is gone"
+            );
+            return true;
+        }
+        remember(file, revision);
+        false
+    }
+}
+
+/// Starts the parts of a term.
+fn spawn(
+    shared: &Arc<Shared>,
+    tasks: &Tasks,
+    driver: overlord_mesos::SchedulerDriver,
+    events: mpsc::Receiver<SchedulerEvent>,
+    controller: Controller<Subject>,
+) {
+    let token = tasks.token();
+    let run = |shared: &Arc<Shared>| (Arc::clone(shared), token.clone());
+    let (s, t) = run(shared);
+    tasks.spawn("events", async move { s.events.run(t).await });
+    let (s, t) = run(shared);
+    tasks.spawn("offers", async move { s.launcher.run(t).await });
+    let (s, t) = run(shared);
+    tasks.spawn("reconciliation", async move { s.sync.run(&s.mesos, &*s.clock, t).await });
+    let (s, t) = run(shared);
+    tasks.spawn("janitor", async move { janitor::run(&s, t).await });
+    let (s, t) = run(shared);
+    let ending = tasks.token();
+    tasks.spawn("mesos events", async move {
+        if let Err(error) = listen(&s, events, t).await {
+            tracing::error!(%error, "status updates cannot be stored: the term ends");
+            ending.cancel();
+        }
+    });
+    tasks.spawn("mesos", driver.run(token.clone()));
+    let reconciler = Arc::new(ClusterReconciler { shared: Arc::clone(shared) });
+    let t = token.clone();
+    tasks.spawn("clusters", async move {
+        let stopped = controller.run(reconciler, t).await;
+        if !stopped.aborted.is_empty() {
+            tracing::warn!(aborted = stopped.aborted.len(), "reconciles aborted");
+        }
+    });
+}
+
+/// Writes the high-water mark; a failure costs the check, nothing else.
+pub(crate) fn remember(file: &Path, revision: i64) {
+    let fresh = file.with_extension("new");
+    let written = std::fs::write(&fresh, revision.to_string()).and_then(|()| std::fs::rename(&fresh, file));
+    if let Err(error) = written {
+        tracing::warn!(file = %file.display(), %error, "high-water mark not written");
+    }
+}
+
+fn subject_of_task(tasks: &overlord_reconcile::Cache<TaskValue>, key: &str) -> Vec<Subject> {
+    let request = key.strip_suffix("/status").unwrap_or(key);
+    match tasks.get(request).as_ref().map(|seen| &*seen.value) {
+        Some(TaskValue::Task(task)) => vec![Subject::Cluster(task.cluster.clone())],
+        Some(_) => vec![Subject::Stray(request.to_owned())],
+        None => Vec::new(),
+    }
+}
+
+/// Takes what Mesos says, in its order.
+async fn listen(
+    shared: &Shared,
+    mut events: mpsc::Receiver<SchedulerEvent>,
+    shutdown: CancellationToken,
+) -> Result<(), StoreError> {
+    let index = TaskIndex::default();
+    let mut batch: Vec<SchedulerEvent> = Vec::with_capacity(UPDATES_AT_ONCE);
+    loop {
+        tokio::select! {
+            biased;
+            () = shutdown.cancelled() => return Ok(()),
+            received = events.recv_many(&mut batch, UPDATES_AT_ONCE) => if received == 0 { return Ok(()); }
+        }
+        let mut updates: Vec<TaskStatus> = Vec::new();
+        for event in batch.drain(..) {
+            if let SchedulerEvent::Update(status) = event {
+                updates.push(status);
+                continue;
+            }
+            // What came before is stored before.
+            absorb(shared, &index, std::mem::take(&mut updates)).await?;
+            take(shared, event).await?;
+        }
+        absorb(shared, &index, updates).await?;
+    }
+}
+
+async fn take(shared: &Shared, event: SchedulerEvent) -> Result<(), StoreError> {
+    match event {
+        SchedulerEvent::Subscribed { framework_id, .. } => {
+            tracing::info!(framework = %framework_id, "subscribed to mesos");
+            shared.launcher.clear();
+            remember_framework(shared, &framework_id).await?;
+            shared.sync.restart(shared.clock.monotonic(), open_tasks(shared));
+            set_link(shared, MesosLink::Up);
+        }
+        SchedulerEvent::Offers { offers, .. } => shared.launcher.offered(offers),
+        SchedulerEvent::Rescinded(offer) => shared.launcher.rescinded(&offer),
+        SchedulerEvent::Failure(failure) => {
+            if let (Some(agent), None) = (&failure.agent_id, &failure.executor_id) {
+                tracing::warn!(%agent, "agent lost");
+                shared.launcher.agent_lost(agent);
+            }
+        }
+        SchedulerEvent::Disconnected { reason } | SchedulerEvent::Refused { message: reason } => {
+            tracing::warn!(reason, "not subscribed to mesos");
+            shared.launcher.clear();
+            let since = match &*lock(&shared.link) {
+                MesosLink::Down { since, .. } => *since,
+                MesosLink::Up | MesosLink::Removed { .. } => shared.clock.now(),
+            };
+            set_link(shared, MesosLink::Down { since, reason });
+        }
+        SchedulerEvent::Removed { message } => {
+            tracing::error!(
+                message,
+                "mesos removed this framework for good: delete /overlord/framework to start with a new id, after making sure that nothing of the old one runs"
+            );
+            set_link(shared, MesosLink::Removed { message });
+        }
+        // Executors speak by status updates only.
+        SchedulerEvent::Message { .. } | SchedulerEvent::Update(_) => {}
+    }
+    Ok(())
+}
+
+/// The framework id is in etcd before anything is launched under it.
+async fn remember_framework(shared: &Shared, id: &FrameworkId) -> Result<(), StoreError> {
+    let mut pause = Duration::from_millis(100);
+    loop {
+        let done = match shared.ledger.store.get(keys::FRAMEWORK).await {
+            Ok(listing) if listing.entries.first().is_some_and(|e| *e.value == *id.as_str().as_bytes()) => {
+                Ok(())
+            }
+            Ok(_) => {
+                let txn =
+                    Txn::fenced(&shared.ledger.fence).put(keys::FRAMEWORK, id.as_str().as_bytes().to_vec());
+                shared.ledger.store.commit(txn).await.map(|_| ())
+            }
+            Err(error) => Err(error),
+        };
+        match done {
+            Ok(()) => return Ok(()),
+            Err(error @ (StoreError::Fenced(_) | StoreError::Denied(_))) => return Err(error),
+            Err(error) => {
+                tracing::warn!(%error, "framework id not stored yet");
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(Duration::from_secs(5));
+            }
+        }
+    }
+}
+
+/// Every task whose state must be confirmed by Mesos.
+fn open_tasks(shared: &Shared) -> Vec<(TaskId, Option<AgentId>)> {
+    let mut tasks = Vec::new();
+    for (_, seen) in shared.ledger.clusters.range(keys::CLUSTERS) {
+        match &*seen.value {
+            Value::Info(info)
+                if !matches!(
+                    info.observed.state,
+                    overlord_api::State::Failed | overlord_api::State::Gone
+                ) =>
+            {
+                tasks.push((
+                    TaskId::new(info.mesos_task_id.as_str()),
+                    Some(AgentId::new(info.agent_id.as_str())),
+                ));
+            }
+            Value::Record(record) => tasks.extend(
+                record
+                    .tombstones
+                    .iter()
+                    .map(|(task, tomb)| (TaskId::new(task), Some(AgentId::new(tomb.agent_id.as_str())))),
+            ),
+            _ => {}
+        }
+    }
+    tasks
+}
+
+/// Status speaks of the link: every cluster looks again when it changes.
+fn set_link(shared: &Shared, link: MesosLink) {
+    let changed = {
+        let mut held = lock(&shared.link);
+        let changed = std::mem::discriminant(&*held) != std::mem::discriminant(&link);
+        *held = link;
+        changed
+    };
+    if changed {
+        for cluster in shared.ledger.known_clusters() {
+            shared.enqueue(&cluster);
+        }
+    }
+}

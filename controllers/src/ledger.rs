@@ -1,0 +1,397 @@
+//! The leader's view of etcd: typed caches kept by list and watch, and the one way to write. A commit
+//! is absorbed by the caches at once, so that no pass acts on a view older than what it last wrote.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use bytes::Bytes;
+use overlord_api::{
+    Address, ClusterName, Endpoints, Info, Quarantine, Record, Status, Task, TaskStatus,
+    keys::{self, Key},
+};
+use overlord_reconcile::{Cache, Entry, Revision, Versioned};
+use overlord_store::{Committed, Compare, Error, Fence, Store, Txn};
+use serde::de::DeserializeOwned;
+
+use crate::{Digest, digest, pool::observed::Instance, tasks::Request};
+
+/// A value below `clusters/`, as far as it is held.
+#[derive(Debug, Clone)]
+pub(crate) enum Value {
+    Record(Box<Record>),
+    Status(Box<Status>),
+    Endpoints(Box<Endpoints>),
+    Info(Arc<Info>),
+    /// A `server.conf` or `nodes.conf`: only what it is compared by.
+    Conf(Digest),
+    /// A value that cannot be read; the text says why.
+    Damaged(String),
+    /// Revisions and anything else: nothing is held.
+    Other,
+}
+
+/// Projects an entry below `clusters/`.
+pub(crate) fn project_cluster(entry: &Entry) -> Value {
+    fn read<T: DeserializeOwned>(entry: &Entry, wrap: impl FnOnce(T) -> Value) -> Value {
+        match serde_json::from_slice(&entry.value) {
+            Ok(value) => wrap(value),
+            Err(error) => Value::Damaged(error.to_string()),
+        }
+    }
+    match Key::parse(&entry.key) {
+        Key::Record(_) => read(entry, |record| Value::Record(Box::new(record))),
+        Key::Status(_) => read(entry, |status| Value::Status(Box::new(status))),
+        Key::Endpoints(_) => read(entry, |endpoints| Value::Endpoints(Box::new(endpoints))),
+        Key::Info(_, address) => match read(entry, |info: Info| Value::Info(Arc::new(info))) {
+            Value::Info(info) if info.address() != address => {
+                Value::Damaged(format!("names {} but lies at {address}", info.address()))
+            }
+            value => value,
+        },
+        Key::ServerConf(..) | Key::NodesConf(..) => Value::Conf(digest(&entry.value)),
+        _ => Value::Other,
+    }
+}
+
+/// A value below `task/`.
+#[derive(Debug, Clone)]
+pub(crate) enum TaskValue {
+    Task(Box<Task>),
+    Status(Box<TaskStatus>),
+    /// A value that cannot be read; the text says why.
+    Damaged(String),
+}
+
+/// Projects an entry below `task/`.
+pub(crate) fn project_task(entry: &Entry) -> TaskValue {
+    let damaged = |error: serde_json::Error| TaskValue::Damaged(error.to_string());
+    match Key::parse(&entry.key) {
+        Key::Task(_) => {
+            serde_json::from_slice(&entry.value).map_or_else(damaged, |task| TaskValue::Task(Box::new(task)))
+        }
+        Key::TaskStatus(_) => serde_json::from_slice(&entry.value)
+            .map_or_else(damaged, |status| TaskValue::Status(Box::new(status))),
+        _ => TaskValue::Damaged(String::from("the key is neither task/<id> nor task/<id>/status")),
+    }
+}
+
+/// Projects an entry below `quarantine/`; `None` when it cannot be read.
+pub(crate) fn project_quarantine(entry: &Entry) -> Option<Quarantine> {
+    serde_json::from_slice(&entry.value).ok()
+}
+
+/// What a batch expects of a key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Expect {
+    /// Anything.
+    Any,
+    /// That it does not exist.
+    Absent,
+    /// That it was last written at this revision.
+    At(Revision),
+}
+
+impl Expect {
+    /// What was seen: a revision, or nothing.
+    pub(crate) fn seen(revision: Option<Revision>) -> Self {
+        revision.map_or(Self::Absent, Self::At)
+    }
+}
+
+/// Writes that happen together or not at all.
+#[derive(Debug, Default)]
+pub(crate) struct Batch {
+    edits: Vec<Edit>,
+}
+
+#[derive(Debug)]
+struct Edit {
+    key: String,
+    expect: Expect,
+    act: Act,
+}
+
+#[derive(Debug)]
+enum Act {
+    Nothing,
+    Put(Bytes),
+    Delete,
+    DeletePrefix,
+}
+
+impl Batch {
+    pub(crate) fn put(&mut self, key: String, value: impl Into<Bytes>, expect: Expect) {
+        self.edits.push(Edit { key, expect, act: Act::Put(value.into()) });
+    }
+
+    /// Puts a value as JSON.
+    pub(crate) fn put_json<T: serde::Serialize>(&mut self, key: String, value: &T, expect: Expect) {
+        match serde_json::to_vec(value) {
+            Ok(bytes) => self.put(key, bytes, expect),
+            // Our own types have string keys and finite numbers only.
+            Err(error) => tracing::error!(key, %error, "a value cannot be written as JSON"),
+        }
+    }
+
+    pub(crate) fn delete(&mut self, key: String, expect: Expect) {
+        self.edits.push(Edit { key, expect, act: Act::Delete });
+    }
+
+    pub(crate) fn delete_prefix(&mut self, prefix: String) {
+        self.edits.push(Edit { key: prefix, expect: Expect::Any, act: Act::DeletePrefix });
+    }
+
+    /// Only when the key still is as seen.
+    pub(crate) fn require(&mut self, key: String, expect: Expect) {
+        self.edits.push(Edit { key, expect, act: Act::Nothing });
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        !self.edits.iter().any(|edit| !matches!(edit.act, Act::Nothing))
+    }
+
+    /// Operations so far, to keep below [`Txn::MAX_OPERATIONS`].
+    pub(crate) fn operations(&self) -> usize {
+        self.edits.len() + 1
+    }
+}
+
+/// Why a commit did not happen.
+#[derive(Debug, thiserror::Error)]
+pub enum LedgerError {
+    /// Something was written in between: look again.
+    #[error("another write came first")]
+    Conflict,
+    /// The store.
+    #[error("store: {0}")]
+    Store(Error),
+}
+
+impl From<Error> for LedgerError {
+    fn from(error: Error) -> Self {
+        Self::Store(error)
+    }
+}
+
+/// The leader's view of etcd.
+#[derive(Debug, Clone)]
+pub(crate) struct Ledger {
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) fence: Fence,
+    /// `config/`: which keys exist, at which revision; texts are read when needed.
+    pub(crate) config: Cache<()>,
+    pub(crate) clusters: Cache<Value>,
+    pub(crate) tasks: Cache<TaskValue>,
+    pub(crate) quarantine: Cache<Option<Quarantine>>,
+}
+
+/// A value with the revision it was read at.
+#[derive(Debug, Clone)]
+pub(crate) struct Seen<T> {
+    pub(crate) value: T,
+    pub(crate) revision: Revision,
+}
+
+impl Ledger {
+    /// Commits a batch under the fence and absorbs it.
+    pub(crate) async fn commit(&self, batch: Batch) -> Result<Revision, LedgerError> {
+        let mut txn = Txn::fenced(&self.fence);
+        for edit in &batch.edits {
+            txn = match edit.expect {
+                Expect::Any => txn,
+                Expect::Absent => txn.when(Compare::Absent(edit.key.clone())),
+                Expect::At(revision) => txn.when(Compare::ModRevision(edit.key.clone(), revision)),
+            };
+            txn = match &edit.act {
+                Act::Nothing => txn,
+                Act::Put(value) => txn.put(edit.key.clone(), value.clone()),
+                Act::Delete => txn.delete(edit.key.clone()),
+                Act::DeletePrefix => txn.delete_prefix(edit.key.clone()),
+            };
+        }
+        match self.store.commit(txn).await? {
+            Committed::No(_) => Err(LedgerError::Conflict),
+            Committed::Yes(revision) => {
+                self.absorb(batch, revision);
+                Ok(revision)
+            }
+        }
+    }
+
+    fn absorb(&self, batch: Batch, revision: Revision) {
+        for Edit { key, act, .. } in batch.edits {
+            match act {
+                Act::Nothing => {}
+                Act::Put(value) => {
+                    let create_revision = self.create_revision(&key).unwrap_or(revision);
+                    let entry =
+                        Entry { key: key.into(), value, create_revision, mod_revision: revision, lease: 0 };
+                    self.absorb_put(&entry);
+                }
+                Act::Delete => self.absorb_delete(&key, revision),
+                Act::DeletePrefix => {
+                    let below: Vec<Arc<str>> =
+                        self.clusters.range(&key).into_iter().map(|(key, _)| key).collect();
+                    for key in below {
+                        self.absorb_delete(&key, revision);
+                    }
+                }
+            }
+        }
+    }
+
+    fn create_revision(&self, key: &str) -> Option<Revision> {
+        if key.starts_with(keys::CLUSTERS) {
+            self.clusters.get(key).map(|seen| seen.create_revision)
+        } else if key.starts_with(keys::TASK) {
+            self.tasks.get(key).map(|seen| seen.create_revision)
+        } else {
+            self.quarantine.get(key).map(|seen| seen.create_revision)
+        }
+    }
+
+    fn absorb_put(&self, entry: &Entry) {
+        if entry.key.starts_with(keys::CLUSTERS) {
+            self.clusters.absorb_put(entry);
+        } else if entry.key.starts_with(keys::TASK) {
+            self.tasks.absorb_put(entry);
+        } else if entry.key.starts_with(keys::QUARANTINE) {
+            self.quarantine.absorb_put(entry);
+        }
+    }
+
+    fn absorb_delete(&self, key: &str, revision: Revision) {
+        if key.starts_with(keys::CLUSTERS) {
+            self.clusters.absorb_delete(key, revision);
+        } else if key.starts_with(keys::TASK) {
+            self.tasks.absorb_delete(key, revision);
+        } else if key.starts_with(keys::QUARANTINE) {
+            self.quarantine.absorb_delete(key, revision);
+        }
+    }
+
+    /// The cluster's record. `Err`: it is there and cannot be read.
+    pub(crate) fn record(&self, cluster: &ClusterName) -> Result<Option<Seen<Record>>, String> {
+        match self.clusters.get(&keys::record(cluster)) {
+            None => Ok(None),
+            Some(Versioned { mod_revision, value, .. }) => match &*value {
+                Value::Record(record) => Ok(Some(Seen { value: (**record).clone(), revision: mod_revision })),
+                Value::Damaged(why) => Err(why.clone()),
+                _ => Ok(None),
+            },
+        }
+    }
+
+    /// The cluster's status, and the revision of its key; a damaged one reads as none.
+    pub(crate) fn status(&self, cluster: &ClusterName) -> (Option<Status>, Option<Revision>) {
+        match self.clusters.get(&keys::status(cluster)) {
+            None => (None, None),
+            Some(seen) => match &*seen.value {
+                Value::Status(status) => (Some((**status).clone()), Some(seen.mod_revision)),
+                _ => (None, Some(seen.mod_revision)),
+            },
+        }
+    }
+
+    /// The cluster's endpoints, and the revision of their key.
+    pub(crate) fn endpoints(&self, cluster: &ClusterName) -> (Option<Endpoints>, Option<Revision>) {
+        match self.clusters.get(&keys::endpoints(cluster)) {
+            None => (None, None),
+            Some(seen) => match &*seen.value {
+                Value::Endpoints(endpoints) => (Some((**endpoints).clone()), Some(seen.mod_revision)),
+                _ => (None, Some(seen.mod_revision)),
+            },
+        }
+    }
+
+    /// Every instance of a cluster, by address; and the infos that cannot be read, by key.
+    pub(crate) fn instances(&self, cluster: &ClusterName) -> (Vec<Instance>, Vec<(String, String)>) {
+        let mut infos: BTreeMap<Address, (Arc<Info>, Revision)> = BTreeMap::new();
+        let mut confs: BTreeMap<Address, Digest> = BTreeMap::new();
+        let mut damaged = Vec::new();
+        for (key, seen) in self.clusters.range(&keys::instances(cluster)) {
+            match (&*seen.value, Key::parse(&key)) {
+                (Value::Info(info), _) => {
+                    infos.insert(info.address(), (Arc::clone(info), seen.mod_revision));
+                }
+                (Value::Conf(digest), Key::ServerConf(_, address)) => {
+                    confs.insert(address, *digest);
+                }
+                (Value::Damaged(why), _) => damaged.push((key.to_string(), why.clone())),
+                _ => {}
+            }
+        }
+        let instances = infos
+            .into_iter()
+            .map(|(address, (info, revision))| Instance {
+                info,
+                revision,
+                conf: confs.get(&address).copied(),
+            })
+            .collect();
+        (instances, damaged)
+    }
+
+    /// Every cluster that has a record, a status or instances.
+    pub(crate) fn known_clusters(&self) -> BTreeSet<ClusterName> {
+        let keys = self.clusters.range(keys::CLUSTERS);
+        keys.iter().filter_map(|(key, _)| cluster_of(key)).collect()
+    }
+
+    /// Every address that is recorded or quarantined anywhere.
+    pub(crate) fn taken(&self, except: impl Fn(&Quarantine) -> bool) -> BTreeSet<Address> {
+        let mut taken = BTreeSet::new();
+        for (key, _) in self.clusters.range(keys::CLUSTERS) {
+            if let Key::Info(_, address) = Key::parse(&key) {
+                taken.insert(address);
+            }
+        }
+        for (key, seen) in self.quarantine.range(keys::QUARANTINE) {
+            let Key::Quarantine(address) = Key::parse(&key) else { continue };
+            if let Some(quarantine) = &*seen.value {
+                if except(quarantine) {
+                    continue;
+                }
+                taken.extend(quarantine.bus_port.map(|port| Address::new(address.ip, port)));
+            }
+            taken.insert(address);
+        }
+        taken
+    }
+
+    /// The requests on a cluster, in the order they were made.
+    pub(crate) fn requests(&self, cluster: &ClusterName) -> Vec<Request> {
+        let mut requests: Vec<Request> = Vec::new();
+        for (key, seen) in self.tasks.range(keys::TASK) {
+            let (Key::Task(id), TaskValue::Task(task)) = (Key::parse(&key), &*seen.value) else { continue };
+            if task.cluster != *cluster {
+                continue;
+            }
+            let status = match self.tasks.get(&keys::task_status(id)).as_ref().map(|seen| &*seen.value) {
+                Some(TaskValue::Status(status)) => Some((**status).clone()),
+                _ => None,
+            };
+            requests.push(Request {
+                id: id.to_owned(),
+                task: (**task).clone(),
+                create_revision: seen.create_revision,
+                status,
+            });
+        }
+        requests.sort_by(|a, b| (a.create_revision, &a.id).cmp(&(b.create_revision, &b.id)));
+        requests
+    }
+
+    /// The revision of a task status key, for the compare of its next write.
+    pub(crate) fn task_status_revision(&self, id: &str) -> Option<Revision> {
+        self.tasks.get(&keys::task_status(id)).map(|seen| seen.mod_revision)
+    }
+}
+
+/// The cluster whose folder below `clusters/` a key lies in.
+pub(crate) fn cluster_of(key: &str) -> Option<ClusterName> {
+    let (cluster, _) = key.strip_prefix(keys::CLUSTERS)?.split_once('/')?;
+    ClusterName::new(cluster).ok()
+}

@@ -1,0 +1,302 @@
+//! Launching: places are found, the intent is recorded, and only then the offers are used.
+
+use std::{collections::BTreeMap, collections::BTreeSet, net::IpAddr};
+
+use overlord_api::{
+    Desired, EventLevel, INFO_VERSION, Info, Kind, Observed, Quarantine, Record, Spec, State, keys,
+};
+use overlord_mesos::{
+    resources,
+    v1::{
+        AgentId, TaskId,
+        scheduler::{Launch as LaunchOperation, Operation, OperationType},
+    },
+};
+use overlord_placement::{Bus, Placed, Placement, Request};
+
+use super::{Apply, BATCH_OPERATIONS, bury, remove};
+use crate::{
+    events::Happening,
+    identity::{alias, mesos_task_id},
+    launcher::{Grant, Wanted},
+    ledger::{Batch, Expect, LedgerError, Seen},
+    mesos_task::Launching,
+    pool::{
+        observed::Instance,
+        plan::render,
+        step::{Launch, Place},
+    },
+    settings::{EXECUTOR_CPU_MILLIS, EXECUTOR_MEMORY},
+};
+
+/// What one ACCEPT leaves over is refused for no time: another cluster may want it at once.
+const REFUSE_NOTHING: f64 = 0.0;
+
+impl Apply<'_> {
+    /// Places and launches as many of `launches` as the offers at hand allow.
+    pub(super) async fn launch(&mut self, launches: &[&Launch]) -> Result<(), LedgerError> {
+        if launches.is_empty() {
+            self.shared.launcher.content(self.cluster);
+            self.shared.memo(self.cluster, |memo| memo.unplaceable = None);
+            return Ok(());
+        }
+        let wishes: BTreeMap<u32, Place> =
+            launches.iter().map(|launch| (launch.member, launch.place)).collect();
+        let requests: Vec<Request> = launches.iter().map(|launch| request(self.spec, launch)).collect();
+        let placed: Vec<Placed> = self
+            .by_address
+            .values()
+            .filter(|instance| instance.info.desired.state == State::Running)
+            .filter(|instance| !wishes.contains_key(&instance.info.member))
+            .map(|instance| placed(&instance.info))
+            .collect();
+        let uid = &self.record.value.uid;
+        let exempt =
+            |quarantine: &Quarantine| quarantine.uid == *uid && wishes.contains_key(&quarantine.member);
+        let mut taken = self.shared.ledger.taken(exempt);
+        let mut exclude_hosts: BTreeSet<IpAddr> = BTreeSet::new();
+        for place in wishes.values() {
+            match place {
+                Place::Same(address) | Place::Rather(address) => {
+                    taken.remove(address);
+                }
+                Place::Elsewhere(address) => {
+                    exclude_hosts.insert(address.ip);
+                }
+                Place::Anywhere => {}
+            }
+        }
+        let granted = self.shared.launcher.place(Wanted {
+            cluster: self.cluster,
+            requests: &requests,
+            rules: &self.spec.placement,
+            members: self.spec.shape.members(),
+            placed: &placed,
+            taken,
+            exclude_hosts: &exclude_hosts,
+        });
+        self.shared.memo(self.cluster, |memo| memo.unplaceable.clone_from(&granted.refused));
+        for grant in granted.grants {
+            self.launch_on(&grant, &wishes).await?;
+        }
+        Ok(())
+    }
+
+    /// Records the intents of one agent, then uses its offers.
+    async fn launch_on(&mut self, grant: &Grant, wishes: &BTreeMap<u32, Place>) -> Result<(), LedgerError> {
+        let mut record = self.record.value.clone();
+        let mut batch = Batch::default();
+        let mut infos: Vec<Info> = Vec::new();
+        let mut told: Vec<Happening> = Vec::new();
+        for placement in &grant.placements {
+            let old = wishes
+                .get(&placement.member)
+                .and_then(|place| place.replaces())
+                .and_then(|address| self.by_address.get(&address).copied());
+            let Ok(text) = render(self.spec, placement.address, placement.bus_port) else { continue };
+            let info = self.info(&mut record, placement, &grant.agent, old);
+            let moved = old.filter(|old| old.info.address() != placement.address);
+            let expect = match old {
+                Some(old) if moved.is_none() => Expect::At(old.revision),
+                _ => Expect::Absent,
+            };
+            batch.put_json(keys::info(self.cluster, info.address()), &info, expect);
+            batch.put(keys::server_conf(self.cluster, info.address()), text.into_bytes(), Expect::Any);
+            if let Some(old) = moved {
+                remove(self.shared, self.cluster, old, &mut batch, Expect::At(old.revision));
+                if old.info.observed.state == State::Unreachable {
+                    bury(
+                        &mut record,
+                        &old.info,
+                        "replaced while its agent could not be reached",
+                        self.shared.clock.now(),
+                    );
+                }
+                told.push(replaced(&old.info, &info));
+            }
+            infos.push(info);
+            if batch.operations() >= BATCH_OPERATIONS {
+                self.commit_intents(std::mem::take(&mut batch), &record).await?;
+            }
+        }
+        if !batch.is_empty() {
+            self.commit_intents(batch, &record).await?;
+        }
+        for happening in told {
+            self.shared.events.record(self.cluster.as_str(), happening);
+        }
+        self.accept(grant, &infos).await;
+        Ok(())
+    }
+
+    async fn commit_intents(&mut self, mut batch: Batch, record: &Record) -> Result<(), LedgerError> {
+        batch.put_json(keys::record(self.cluster), record, Expect::At(self.record.revision));
+        let revision = self.shared.ledger.commit(batch).await?;
+        *self.record = Seen { value: record.clone(), revision };
+        Ok(())
+    }
+
+    /// Uses the offers. Whatever becomes of the call, the intents are recorded: an answer from Mesos
+    /// settles each of them, and silence is asked after.
+    async fn accept(&self, grant: &Grant, infos: &[Info]) {
+        let shared = self.shared;
+        let launching = Launching {
+            settings: &shared.settings,
+            cluster: self.cluster,
+            data_root: &grant.data_root,
+            store_revision: self.record.revision,
+        };
+        let mut rest = resources::combine(&grant.offers).unwrap_or_default();
+        let mut task_infos = Vec::with_capacity(infos.len());
+        for info in infos {
+            match launching.task(info, &rest) {
+                Ok((task, remainder)) => {
+                    rest = remainder;
+                    task_infos.push(task);
+                }
+                // Placement counted the same resources; asked after, the intent ends and is placed again.
+                Err(error) => {
+                    tracing::error!(member = info.member, %error, "offer does not hold what was placed on it");
+                }
+            }
+        }
+        let now = shared.clock.monotonic();
+        for info in infos {
+            shared.sync.launched(
+                now,
+                TaskId::new(info.mesos_task_id.as_str()),
+                AgentId::new(info.agent_id.as_str()),
+            );
+        }
+        let operation =
+            Operation { kind: OperationType::Launch, launch: Some(LaunchOperation { task_infos }) };
+        let offer_ids = grant.offers.iter().map(|offer| offer.id.clone()).collect();
+        match shared.mesos.accept(offer_ids, vec![operation], REFUSE_NOTHING).await {
+            Ok(()) => {}
+            Err(error) => {
+                tracing::warn!(cluster = %self.cluster, agent = %grant.agent, %error, "accept not taken");
+                for info in infos {
+                    let (task, agent) =
+                        (TaskId::new(info.mesos_task_id.as_str()), AgentId::new(info.agent_id.as_str()));
+                    shared.sync.heard(&task);
+                    shared.sync.ask(now, task, Some(agent));
+                }
+            }
+        }
+        shared.launcher.accepted(&grant.role);
+    }
+
+    /// The value of a new intent.
+    fn info(
+        &self,
+        record: &mut Record,
+        placement: &Placement,
+        agent: &AgentId,
+        old: Option<&Instance>,
+    ) -> Info {
+        let kind = self.spec.shape.kind();
+        let member = placement.member;
+        let address = placement.address;
+        let same = old.filter(|old| old.info.address() == address).map(|old| &old.info);
+        let incarnation = match (same, old) {
+            (Some(same), _) => same.incarnation,
+            (None, Some(old)) => old.info.incarnation + 1,
+            (None, None) => 0,
+        };
+        record.attempts += 1;
+        record.next_member = record.next_member.max(member + 1);
+        let previous = old.map(|old| &old.info.desired);
+        let failures = same.map_or(0, |same| same.observed.failures);
+        Info {
+            version: INFO_VERSION,
+            uid: record.uid.clone(),
+            member,
+            incarnation,
+            kind,
+            engine: kind.engine(),
+            engine_version: self.spec.version.clone(),
+            ip: address.ip,
+            port: address.port,
+            bus_port: placement.bus_port,
+            host: placement.host.to_string(),
+            rack: placement.rack.clone(),
+            zone: placement.zone.clone(),
+            agent_id: agent.to_string(),
+            mesos_task_id: mesos_task_id(&record.uid, member, incarnation, record.attempts),
+            node_id: None,
+            shard: (kind == Kind::Redis).then_some(member),
+            alias: alias(self.cluster, member),
+            weight: old.map_or(1, |old| old.info.weight),
+            resources: self.spec.resources,
+            on_disk: self.spec.deletion.on_disk,
+            desired: Desired {
+                state: State::Running,
+                config: previous.map_or(1, |desired| desired.config + 1),
+                restart: previous.map_or(0, |desired| desired.restart),
+            },
+            observed: Observed {
+                state: State::Pending,
+                config: 0,
+                restart: 0,
+                pid: None,
+                since: self.shared.clock.now(),
+                role: None,
+                epoch: None,
+                link: None,
+                slots: None,
+                message: String::new(),
+                restart_needed: false,
+                config_refused: None,
+                restarts: 0,
+                failures,
+            },
+        }
+    }
+}
+
+/// What a member needs of an agent, the executor's share included.
+fn request(spec: &Spec, launch: &Launch) -> Request {
+    let resources = spec.resources;
+    Request {
+        member: launch.member,
+        cpu_millis: u64::from(resources.cpu_millis + EXECUTOR_CPU_MILLIS),
+        mem: resources.memory.next_multiple_of(crate::launcher::MIB) + EXECUTOR_MEMORY,
+        disk: resources.disk.next_multiple_of(crate::launcher::MIB),
+        bus: Bus::None,
+        prefer: match launch.place {
+            Place::Rather(address) => Some(address),
+            _ => None,
+        },
+        only: match launch.place {
+            Place::Same(address) => Some(address),
+            _ => None,
+        },
+    }
+}
+
+fn placed(info: &Info) -> Placed {
+    Placed {
+        member: info.member,
+        address: info.address(),
+        rack: info.rack.clone(),
+        zone: info.zone.clone(),
+        bus_port: info.bus_port,
+    }
+}
+
+fn replaced(old: &Info, new: &Info) -> Happening {
+    let why =
+        if old.observed.message.is_empty() { String::new() } else { format!(" ({})", old.observed.message) };
+    Happening {
+        object: format!("member/{}", new.member),
+        reason: "Replaced",
+        level: EventLevel::Warning,
+        message: format!(
+            "member {} moves from {} to {}{why}; what was kept at {} is not moved",
+            new.member,
+            old.address(),
+            new.address(),
+            old.address()
+        ),
+    }
+}

@@ -1,0 +1,48 @@
+//! What a pass sees of a pool, and the one thing it may have to ask: how many keys an instance holds.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use async_trait::async_trait;
+use futures::{StreamExt as _, stream};
+use overlord_api::{Address, Info, Kind};
+use overlord_reconcile::Revision;
+
+use crate::{Digest, Known};
+
+/// One recorded instance.
+#[derive(Debug, Clone)]
+pub struct Instance {
+    /// Its info.
+    pub info: Arc<Info>,
+    /// The revision the info was read at.
+    pub revision: Revision,
+    /// Digest of its `server.conf` in etcd.
+    pub conf: Option<Digest>,
+}
+
+/// The engines, as far as the controllers ask them anything.
+#[async_trait]
+pub trait Engines: std::fmt::Debug + Send + Sync + 'static {
+    /// How many keys the instance holds. `epoch` is the leader's, for the engine-side fence.
+    async fn keys(&self, kind: Kind, address: Address, epoch: Revision) -> Known<u64>;
+}
+
+/// Instances asked at once.
+const ASKED_AT_ONCE: usize = 16;
+
+/// Asks each of `addresses`.
+pub(crate) async fn ask_keys(
+    engines: &dyn Engines,
+    kind: Kind,
+    epoch: Revision,
+    addresses: &BTreeSet<Address>,
+) -> BTreeMap<Address, Known<u64>> {
+    stream::iter(addresses.iter().copied())
+        .map(|address| async move { (address, engines.keys(kind, address, epoch).await) })
+        .buffer_unordered(ASKED_AT_ONCE)
+        .collect()
+        .await
+}

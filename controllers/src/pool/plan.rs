@@ -1,0 +1,227 @@
+//! The planner of pools (`Redis` and `Memcache`): pure, total and deterministic. Members are
+//! independent of each other: healing one needs no other, changing one is bounded by a budget.
+
+mod change;
+mod heal;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use jiff::Timestamp;
+use overlord_api::{Address, ClusterName, Persistence, Record, Spec, State};
+
+use super::{observed::Instance, step::Step};
+use crate::Known;
+
+pub(crate) use change::render;
+
+/// How long after a KILL it is sent again: Mesos' kills are best effort.
+pub const KILL_RETRY: std::time::Duration = std::time::Duration::from_secs(5);
+
+/// Longest pause between two launches of a member that keeps failing.
+pub const MAX_RELAUNCH_DELAY: std::time::Duration = std::time::Duration::from_secs(60);
+
+/// Everything a plan depends on.
+#[derive(Debug)]
+pub struct Input<'a> {
+    /// Which cluster.
+    pub cluster: &'a ClusterName,
+    /// The accepted spec.
+    pub spec: &'a Spec,
+    /// The leader's own memory of the cluster.
+    pub record: &'a Record,
+    /// Every recorded instance.
+    pub instances: &'a [Instance],
+    /// Keys held, by instance, as far as asked.
+    pub keys: &'a BTreeMap<Address, Known<u64>>,
+    /// When each Mesos task was last told to end.
+    pub kills: &'a BTreeMap<String, Timestamp>,
+    /// Whether declared changes may go on.
+    pub control: &'a Control,
+    /// Now.
+    pub now: Timestamp,
+}
+
+/// Whether declared changes may go on. Healing always does.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Control {
+    /// Go on; `promoted` when a person let the change pass its canary.
+    Run {
+        /// See above.
+        promoted: bool,
+    },
+    /// Stopped by a person or a failure.
+    Hold {
+        /// CamelCase word for the condition.
+        reason: &'static str,
+        /// One sentence.
+        message: String,
+    },
+}
+
+/// What to do now, what is waited for, and what cannot be done.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Plan {
+    /// To be done in order; the first failure ends the pass.
+    pub steps: Vec<Step>,
+    /// What is waited for.
+    pub waiting: Vec<Waiting>,
+    /// What a person must decide or mend.
+    pub blocked: Vec<Blocked>,
+    /// Instances whose number of keys decides: ask them and plan again.
+    pub ask: BTreeSet<Address>,
+    /// Counts for status and tasks.
+    pub progress: Progress,
+}
+
+impl Plan {
+    /// Whether nothing is to be done, waited for, or mended.
+    pub fn is_converged(&self) -> bool {
+        self.steps.is_empty() && self.waiting.is_empty() && self.blocked.is_empty() && self.ask.is_empty()
+    }
+
+    /// When to look again although nothing changed.
+    pub fn next(&self) -> Option<Timestamp> {
+        self.waiting.iter().filter_map(|w| w.until).min()
+    }
+}
+
+/// Something that must happen before the plan goes on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Waiting {
+    /// Which member.
+    pub member: u32,
+    /// What for, as a clause: "member 3 is starting at 127.0.0.1:20000".
+    pub why: String,
+    /// When time alone changes the answer.
+    pub until: Option<Timestamp>,
+}
+
+/// Something that only a person can decide or mend.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Blocked {
+    /// CamelCase word for the condition.
+    pub reason: &'static str,
+    /// One sentence with the next step.
+    pub message: String,
+}
+
+/// Counts of members.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Progress {
+    /// Members the spec wants.
+    pub wanted: u32,
+    /// Members that serve.
+    pub serving: u32,
+    /// Members whose process runs what the spec says.
+    pub updated: u32,
+    /// Members to be launched or starting.
+    pub launching: u32,
+    /// Members whose configuration is to be written or accepted.
+    pub configuring: u32,
+    /// Members to be restarted or launched anew for a change.
+    pub restarting: u32,
+    /// Members to be removed.
+    pub removing: u32,
+}
+
+/// Plans one pass.
+pub fn plan(input: &Input<'_>) -> Plan {
+    let mut planner = Planner { input, plan: Plan::default(), kept: BTreeMap::new() };
+    if input.record.deletion.is_some() {
+        planner.delete();
+    } else {
+        planner.plan.progress.wanted = input.spec.shape.members();
+        planner.heal();
+        planner.change();
+    }
+    planner.plan
+}
+
+struct Planner<'a> {
+    input: &'a Input<'a>,
+    plan: Plan,
+    /// Members that are meant to stay, each with its one instance.
+    kept: BTreeMap<u32, &'a Instance>,
+}
+
+impl<'a> Planner<'a> {
+    fn wait(&mut self, member: u32, why: String, until: Option<Timestamp>) {
+        self.plan.waiting.push(Waiting { member, why, until });
+    }
+
+    fn block(&mut self, reason: &'static str, message: String) {
+        self.plan.blocked.push(Blocked { reason, message });
+    }
+
+    /// Whether what the members hold survives a restart of their process.
+    fn persistent(&self) -> bool {
+        self.input.spec.persistence != Persistence::None
+    }
+
+    /// Ends everything, in any state, whatever the spec says.
+    fn delete(&mut self) {
+        let by = self.input.record.deletion.as_ref().map_or("", |mark| mark.by.as_str());
+        for instance in self.input.instances {
+            self.plan.progress.removing += 1;
+            if instance.info.desired.state == State::Gone {
+                self.leave(instance);
+            } else {
+                self.retire(instance, false, 0, format!("the cluster is being deleted ({by})"));
+            }
+        }
+    }
+
+    fn retire(&mut self, instance: &'a Instance, relaunch: bool, loses: u64, why: String) {
+        self.plan.steps.push(Step::Retire {
+            address: instance.info.address(),
+            member: instance.info.member,
+            relaunch,
+            on_disk: self.input.spec.deletion.on_disk,
+            loses,
+            why,
+        });
+    }
+
+    /// An instance that is recorded to end for good.
+    fn leave(&mut self, instance: &'a Instance) {
+        let info = &instance.info;
+        match info.observed.state {
+            State::Gone | State::Failed => self.forget(instance, false, "it has ended"),
+            State::Unreachable => self.forget(instance, true, "its agent cannot be reached"),
+            State::Pending | State::Staging | State::Running | State::Restarting | State::Draining => {
+                self.kill(instance);
+            }
+        }
+    }
+
+    fn forget(&mut self, instance: &'a Instance, tombstone: bool, why: &str) {
+        self.plan.steps.push(Step::Forget {
+            address: instance.info.address(),
+            member: instance.info.member,
+            tombstone,
+            why: why.to_owned(),
+        });
+    }
+
+    fn kill(&mut self, instance: &'a Instance) {
+        let info = &instance.info;
+        let again = self
+            .input
+            .kills
+            .get(&info.mesos_task_id)
+            .map(|sent| sent.saturating_add(KILL_RETRY).unwrap_or(Timestamp::MAX));
+        let due = again.is_none_or(|again| again <= self.input.now);
+        if due {
+            self.plan.steps.push(Step::Kill {
+                address: info.address(),
+                mesos_task_id: info.mesos_task_id.clone(),
+                agent_id: info.agent_id.clone(),
+            });
+        }
+        let next = if due { self.input.now.saturating_add(KILL_RETRY).ok() } else { again };
+        self.wait(info.member, format!("member {} is stopping at {}", info.member, info.address()), next);
+    }
+}
+
+#[cfg(test)]
+mod tests;

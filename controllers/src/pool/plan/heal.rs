@@ -1,0 +1,169 @@
+//! Healing: what is missing is launched, what ended is launched again, what stays away is replaced.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use overlord_api::{Info, State};
+
+use super::{Control, MAX_RELAUNCH_DELAY, Planner};
+use crate::pool::{
+    observed::Instance,
+    step::{Launch, Place, Step},
+};
+
+impl<'a> Planner<'a> {
+    pub(super) fn heal(&mut self) {
+        // One instance a member: the newest incarnation. Two can only meet here after an edit by hand.
+        let mut newest: BTreeMap<u32, &'a Instance> = BTreeMap::new();
+        for instance in self.input.instances {
+            if instance.info.desired.state == State::Gone {
+                continue;
+            }
+            let slot = newest.entry(instance.info.member).or_insert(instance);
+            if (slot.info.incarnation, slot.info.address())
+                < (instance.info.incarnation, instance.info.address())
+            {
+                *slot = instance;
+            }
+        }
+        for instance in self.input.instances {
+            let member = instance.info.member;
+            if instance.info.desired.state == State::Gone {
+                self.leave(instance);
+            } else if newest.get(&member).is_some_and(|kept| kept.info.address() != instance.info.address()) {
+                self.retire(instance, false, 0, format!("member {member} has a newer incarnation"));
+            }
+        }
+        for (&member, &instance) in &newest {
+            self.kept.insert(member, instance);
+            match instance.info.desired.state {
+                State::Draining => self.launch_anew(instance),
+                _ => self.keep_alive(instance),
+            }
+        }
+        self.create();
+    }
+
+    /// Launches the members that the spec wants and the record does not have.
+    fn create(&mut self) {
+        let have = u32::try_from(self.kept.len()).unwrap_or(u32::MAX);
+        let missing = self.plan.progress.wanted.saturating_sub(have);
+        self.plan.progress.launching += missing;
+        if let (Control::Hold { .. }, 1..) = (self.input.control, missing) {
+            return;
+        }
+        for member in (self.input.record.next_member..).take(missing as usize) {
+            self.plan.steps.push(Step::Launch(Launch { member, place: Place::Anywhere }));
+        }
+    }
+
+    /// An instance that is meant to run.
+    fn keep_alive(&mut self, instance: &'a Instance) {
+        let info = &instance.info;
+        let (member, address) = (info.member, info.address());
+        match info.observed.state {
+            State::Running => self.plan.progress.serving += 1,
+            State::Pending | State::Staging => {
+                self.plan.progress.launching += 1;
+                self.wait(member, format!("member {member} is starting at {address}"), None);
+            }
+            State::Restarting => {
+                self.wait(member, format!("member {member} restarts in place at {address}"), None);
+            }
+            State::Draining => self.wait(member, format!("member {member} is stopping at {address}"), None),
+            State::Unreachable => self.outlast(instance),
+            State::Failed | State::Gone => self.launch_again(instance),
+        }
+    }
+
+    /// An instance on a lost agent: kept for `replaceAfter`, then replaced elsewhere.
+    fn outlast(&mut self, instance: &'a Instance) {
+        let info = &instance.info;
+        let (member, address) = (info.member, info.address());
+        let replace_after = self.input.spec.recovery.replace_after;
+        let until = info.observed.since.saturating_add(replace_after).unwrap_or(jiff::Timestamp::MAX);
+        if until <= self.input.now {
+            self.launch(member, Place::Elsewhere(address));
+        } else {
+            self.wait(
+                member,
+                format!("member {member} at {address} is unreachable and is replaced if it stays so"),
+                Some(until),
+            );
+        }
+    }
+
+    /// An instance that ended and was not asked to.
+    fn launch_again(&mut self, instance: &'a Instance) {
+        let info = &instance.info;
+        let (member, address) = (info.member, info.address());
+        let failures = info.observed.failures;
+        let due =
+            info.observed.since.saturating_add(relaunch_delay(failures)).unwrap_or(jiff::Timestamp::MAX);
+        if due > self.input.now {
+            let why =
+                format!("member {member} ended at {address} {failures} times in a row: {}", cause(info));
+            self.plan.progress.launching += 1;
+            self.wait(member, why, Some(due));
+            return;
+        }
+        let crash_loop = failures > self.input.spec.recovery.restarts_before_replace;
+        let given_up = info
+            .observed
+            .since
+            .saturating_add(self.input.spec.recovery.replace_after)
+            .is_ok_and(|until| until <= self.input.now);
+        let place = match (self.persistent(), crash_loop || given_up) {
+            (false, true) => Place::Elsewhere(address),
+            (false, false) => Place::Rather(address),
+            // Its host took no launch for the whole of `replaceAfter`: the declared policy is to go on without it.
+            (true, true) if !crash_loop => Place::Elsewhere(address),
+            (true, looping) => {
+                if looping {
+                    self.block(
+                        "CrashLoop",
+                        format!(
+                            "member {member} at {address} failed {failures} times and is not moved away from its data: {}",
+                            cause(info)
+                        ),
+                    );
+                }
+                Place::Same(address)
+            }
+        };
+        self.launch(member, place);
+    }
+
+    /// An instance that was stopped in order to be launched with another version or other resources.
+    fn launch_anew(&mut self, instance: &'a Instance) {
+        let info = &instance.info;
+        self.plan.progress.restarting += 1;
+        match info.observed.state {
+            State::Gone | State::Failed if self.persistent() => {
+                self.launch(info.member, Place::Same(info.address()));
+            }
+            State::Gone | State::Failed => self.launch(info.member, Place::Rather(info.address())),
+            State::Unreachable => self.outlast(instance),
+            State::Pending | State::Staging | State::Running | State::Restarting | State::Draining => {
+                self.kill(instance);
+            }
+        }
+    }
+
+    fn launch(&mut self, member: u32, place: Place) {
+        self.plan.progress.launching += 1;
+        self.plan.steps.push(Step::Launch(Launch { member, place }));
+    }
+}
+
+/// What is known of why an instance ended.
+fn cause(info: &Info) -> &str {
+    if info.observed.message.is_empty() { "no cause was reported" } else { &info.observed.message }
+}
+
+/// At once after the first failure, then 1, 2, 4 ... seconds.
+fn relaunch_delay(failures: u32) -> Duration {
+    match failures {
+        0 | 1 => Duration::ZERO,
+        n => Duration::from_secs(1 << (n - 2).min(16)).min(MAX_RELAUNCH_DELAY),
+    }
+}

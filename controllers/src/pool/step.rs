@@ -1,0 +1,156 @@
+//! The closed list of what a pass may do to a pool. Each step is a finished decision: applying it
+//! looks nothing up, and it prints as one imperative sentence.
+
+use std::fmt;
+
+use overlord_api::{Address, OnDisk};
+
+/// One thing to do now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Step {
+    /// Find a place for a member and launch it.
+    Launch(Launch),
+    /// Write a new `server.conf` and tell the executor.
+    WriteConfig {
+        /// Which instance.
+        address: Address,
+        /// Which member.
+        member: u32,
+        /// The text.
+        text: String,
+        /// Its number.
+        config: u64,
+    },
+    /// Order a restart of the process inside its Mesos task.
+    Restart {
+        /// Which instance.
+        address: Address,
+        /// Which member.
+        member: u32,
+        /// Number of the restart.
+        restart: u64,
+        /// Keys that are nowhere else.
+        loses: u64,
+    },
+    /// Record that an instance shall end, for good or to be launched anew.
+    Retire {
+        /// Which instance.
+        address: Address,
+        /// Which member.
+        member: u32,
+        /// Whether the member is launched again afterwards.
+        relaunch: bool,
+        /// What happens to its directory when it ends for good.
+        on_disk: OnDisk,
+        /// Keys that are nowhere else.
+        loses: u64,
+        /// Why.
+        why: String,
+    },
+    /// Tell Mesos to end an instance that is recorded to end; repeated until it has.
+    Kill {
+        /// Which instance.
+        address: Address,
+        /// Its task.
+        mesos_task_id: String,
+        /// Its agent.
+        agent_id: String,
+    },
+    /// Remove what is recorded of an instance, and quarantine its address.
+    Forget {
+        /// Which instance.
+        address: Address,
+        /// Which member.
+        member: u32,
+        /// Whether it may still run somewhere: then it is killed when it comes back.
+        tombstone: bool,
+        /// Why.
+        why: String,
+    },
+    /// Take over a changed policy that needs nothing done on the agent.
+    Amend {
+        /// Which instance.
+        address: Address,
+        /// What now happens to its directory when it ends for good.
+        on_disk: OnDisk,
+    },
+}
+
+/// A member to be launched, before anybody knows where.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Launch {
+    /// Which member.
+    pub member: u32,
+    /// Why and where.
+    pub place: Place,
+}
+
+/// Where a member may be launched.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    /// A new member: anywhere.
+    Anywhere,
+    /// The same address only: its data is there.
+    Same(Address),
+    /// The same address if it can be had, else anywhere: nothing on disk counts.
+    Rather(Address),
+    /// Anywhere but on that instance's host.
+    Elsewhere(Address),
+}
+
+impl Place {
+    /// The instance that this launch takes the place of.
+    pub const fn replaces(self) -> Option<Address> {
+        match self {
+            Self::Anywhere => None,
+            Self::Same(address) | Self::Rather(address) | Self::Elsewhere(address) => Some(address),
+        }
+    }
+}
+
+/// " (loses N keys)", or nothing.
+struct Loses(u64);
+
+impl fmt::Display for Loses {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            0 => Ok(()),
+            n => write!(f, " (loses {n} keys)"),
+        }
+    }
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Launch(Launch { member, place }) => match place {
+                Place::Anywhere => write!(f, "launch member {member}"),
+                Place::Same(address) => write!(f, "launch member {member} again at {address}"),
+                Place::Rather(address) => write!(f, "launch member {member} again, rather at {address}"),
+                Place::Elsewhere(address) => {
+                    write!(f, "replace member {member}, lost at {address}, elsewhere")
+                }
+            },
+            Self::WriteConfig { address, member, config, .. } => {
+                write!(f, "give member {member} at {address} configuration {config}")
+            }
+            Self::Restart { address, member, loses, .. } => {
+                write!(f, "restart member {member} at {address}{}", Loses(*loses))
+            }
+            Self::Retire { address, member, relaunch: true, loses, why, .. } => {
+                write!(f, "launch member {member} at {address} anew{}: {why}", Loses(*loses))
+            }
+            Self::Retire { address, member, relaunch: false, loses, why, .. } => {
+                write!(f, "remove member {member} at {address}{}: {why}", Loses(*loses))
+            }
+            Self::Kill { address, mesos_task_id, .. } => write!(f, "kill {mesos_task_id} at {address}"),
+            Self::Forget { address, member, tombstone: true, why } => {
+                write!(f, "give up member {member} at {address}, to be killed when it returns: {why}")
+            }
+            Self::Forget { address, member, tombstone: false, why } => {
+                write!(f, "forget member {member} at {address}: {why}")
+            }
+            Self::Amend { address, .. } => write!(f, "amend the record of {address}"),
+        }
+    }
+}

@@ -1,0 +1,106 @@
+//! What every part of a leading controller shares.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use jiff::Timestamp;
+use overlord_api::{Cluster, ClusterName};
+use overlord_engines::EngineRules;
+use overlord_mesos::SchedulerHandle;
+use overlord_reconcile::{Clock, Trigger};
+use rand::{RngCore as _, SeedableRng as _, rngs::SmallRng};
+
+use crate::{
+    Engines, Settings, events::Recorder, launcher::Launcher, ledger::Ledger, pool::plan::Progress, sync::Sync,
+};
+
+/// What a queue key stands for.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) enum Subject {
+    /// A cluster.
+    Cluster(ClusterName),
+    /// A key below `config/` or `task/` that names no cluster.
+    Stray(String),
+}
+
+/// Shared by the reconcilers of one leadership.
+pub(crate) struct Shared {
+    pub(crate) settings: Settings,
+    pub(crate) ledger: Ledger,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) events: Recorder,
+    pub(crate) mesos: SchedulerHandle,
+    pub(crate) launcher: Launcher,
+    pub(crate) sync: Sync,
+    pub(crate) engines: Arc<dyn Engines>,
+    pub(crate) rules: EngineRules,
+    pub(crate) trigger: Trigger<Subject>,
+    pub(crate) link: Mutex<MesosLink>,
+    /// Whether the store is older than what this controller saw before.
+    pub(crate) went_back: bool,
+    pub(crate) memos: Mutex<BTreeMap<ClusterName, Memo>>,
+    pub(crate) rng: Mutex<SmallRng>,
+}
+
+impl Shared {
+    /// What is remembered of a cluster between passes. Never held over an await.
+    pub(crate) fn memo<R>(&self, cluster: &ClusterName, with: impl FnOnce(&mut Memo) -> R) -> R {
+        let mut memos = lock(&self.memos);
+        with(memos.entry(cluster.clone()).or_default())
+    }
+
+    /// 32 random lower-case hex digits.
+    pub(crate) fn new_uid(&self) -> String {
+        let mut bytes = [0; 16];
+        lock(&self.rng).fill_bytes(&mut bytes);
+        uuid::Uuid::from_bytes(bytes).simple().to_string()
+    }
+
+    pub(crate) fn enqueue(&self, cluster: &ClusterName) {
+        self.trigger.enqueue(Subject::Cluster(cluster.clone()));
+    }
+}
+
+/// A generator for everything that must differ and need not be guessed.
+pub(crate) fn seeded(seed: u64) -> SmallRng {
+    SmallRng::seed_from_u64(seed)
+}
+
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// How it stands with Mesos.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum MesosLink {
+    /// Not subscribed since then, and why.
+    Down { since: Timestamp, reason: String },
+    /// Subscribed.
+    Up,
+    /// The master removed the framework for good.
+    Removed { message: String },
+}
+
+/// What is remembered of a cluster between passes; lost with the leadership, and rebuilt.
+#[derive(Debug, Default)]
+pub(crate) struct Memo {
+    /// When each Mesos task was last told to end.
+    pub(crate) kills: BTreeMap<String, Timestamp>,
+    /// The accepted spec, by uid and revision.
+    pub(crate) spec: Option<(String, u64, Arc<Cluster>)>,
+    /// The config revision that was refused, and why.
+    pub(crate) refused: Option<(i64, String)>,
+    /// When status was last written, by the monotonic clock.
+    pub(crate) published: Option<Duration>,
+    /// Since when the status in etcd is not what it should be.
+    pub(crate) unpublished_since: Option<Duration>,
+    /// What last moved, and when, for the deadline of changes.
+    pub(crate) moved: Option<(Progress, u64, Duration)>,
+    /// Why members could not be placed in the last pass that tried.
+    pub(crate) unplaceable: Option<String>,
+    /// Tombstones whose Mesos task is known to be over.
+    pub(crate) buried_over: std::collections::BTreeSet<String>,
+}

@@ -1,0 +1,214 @@
+//! The real [`Machine`]: this host's files, processes and ports.
+
+mod console;
+mod files;
+mod install;
+mod process;
+mod procfs;
+mod workdir;
+
+use std::{fmt, path::PathBuf, time::Duration};
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use overlord_engines::{AdminError, Change, EngineAdmin, Health, ServerConf, command, connect};
+use tokio::sync::Mutex;
+
+pub use self::install::Install;
+use self::{files::Lock, process::Alive};
+use crate::{
+    Disposal, Instance, Layout, LiveError, Machine, MachineError, NoAnswer, Signal, Started, machine::chain,
+    meta::Meta,
+};
+
+/// How long the executor that had the port before may take to clean up.
+const LOCK_PATIENCE: Duration = Duration::from_secs(30);
+
+/// Time for connecting to the server, and for one question.
+const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// The same for setting directives.
+const SET_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How our connections are called in the server's client list.
+const CLIENT_NAME: &str = "overlord:executor";
+
+/// This host.
+pub struct LinuxMachine {
+    layout: Layout,
+    install: Option<Install>,
+    alive: Alive,
+    /// Held from the preparation to the clean-up: one executor a port.
+    lock: Mutex<Option<Lock>>,
+    /// The connection to the server; opened again when it fails.
+    admin: Mutex<Option<Box<dyn EngineAdmin>>>,
+}
+
+impl fmt::Debug for LinuxMachine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LinuxMachine")
+            .field("layout", &self.layout)
+            .field("install", &self.install)
+            .finish_non_exhaustive()
+    }
+}
+
+impl LinuxMachine {
+    /// Everything is kept below `data_root`. A missing engine binary is downloaded when `install` says where from.
+    pub fn new(data_root: impl Into<PathBuf>, install: Option<Install>) -> Result<Self, MachineError> {
+        let root = data_root.into();
+        files::make_dir_all(&root)?;
+        // The kernel shows working directories without symbolic links; ours must compare equal.
+        let root = root.canonicalize().map_err(MachineError::file("resolve", &root))?;
+        Ok(Self {
+            layout: Layout::new(root),
+            install,
+            alive: Alive::default(),
+            lock: Mutex::default(),
+            admin: Mutex::default(),
+        })
+    }
+
+    /// The command line that starts the server from `conf`.
+    fn argv(&self, instance: &Instance, conf: &str) -> Result<Vec<String>, MachineError> {
+        let conf = ServerConf::parse(conf).map_err(|error| MachineError::Command(chain(&error)))?;
+        let (binary, file) = (self.layout.binary(instance), self.layout.conf(instance));
+        let root = rustix::process::geteuid().is_root();
+        command(instance.kind, &conf, &binary, &file, root)
+            .into_iter()
+            .map(|word| {
+                word.into_string()
+                    .map_err(|word| MachineError::Command(format!("{} is not UTF-8", word.display())))
+            })
+            .collect()
+    }
+
+    async fn locked(&self, instance: &Instance) -> Result<(), MachineError> {
+        let mut lock = self.lock.lock().await;
+        if lock.is_none() {
+            files::make_dir(&self.layout.kind_dir(instance))?;
+            *lock = Some(Lock::acquire(&self.layout.lock(instance), LOCK_PATIENCE).await?);
+        }
+        Ok(())
+    }
+}
+
+/// Runs file work where it cannot hold up the event loop.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, MachineError> + Send + 'static,
+) -> Result<T, MachineError> {
+    tokio::task::spawn_blocking(work).await.unwrap_or(Err(MachineError::Interrupted))
+}
+
+#[async_trait]
+impl Machine for LinuxMachine {
+    async fn prepare(&self, instance: &Instance, conf: &str) -> Result<(), MachineError> {
+        install::ensure(&self.layout, instance, self.install.as_ref()).await?;
+        let argv = self.argv(instance, conf)?;
+        self.locked(instance).await?;
+        let dir = self.layout.work_dir(instance);
+        let leftovers = procfs::servers_in(&dir, instance.engine().binary());
+        process::stop_leftovers(leftovers, &dir).await?;
+        if let Some(by) = procfs::listener(instance.address) {
+            return Err(MachineError::PortTaken { port: instance.address.port, by });
+        }
+        let (layout, instance, conf) = (self.layout.clone(), instance.clone(), conf.to_owned());
+        blocking(move || workdir::take(&layout, &instance, &Meta::new(&instance, argv), &conf, now())).await
+    }
+
+    async fn write_conf(&self, instance: &Instance, conf: &str) -> Result<(), MachineError> {
+        let (path, conf) = (self.layout.conf(instance), conf.to_owned());
+        blocking(move || files::replace(&path, conf.as_bytes(), files::FILE_MODE)).await
+    }
+
+    async fn start(&self, instance: &Instance) -> Result<Started, MachineError> {
+        let path = self.layout.conf(instance);
+        let conf = std::fs::read_to_string(&path).map_err(MachineError::file("read", &path))?;
+        let argv = self.argv(instance, &conf)?;
+        *self.admin.lock().await = None;
+        let started = process::start(
+            &argv,
+            &self.layout.work_dir(instance),
+            &self.layout.console(instance),
+            &self.alive,
+        )?;
+        // For people and their scripts; the server is kept by its handle, not by its number.
+        let path = self.layout.pid_file(instance);
+        if let Err(error) = files::write_plain(&path, format!("{}\n", started.pid).as_bytes()) {
+            tracing::warn!(error = chain(&error), "the pid file is not written");
+        }
+        Ok(started)
+    }
+
+    fn signal(&self, pid: u32, signal: Signal) {
+        self.alive.signal(pid, signal);
+    }
+
+    async fn probe(&self, instance: &Instance) -> Result<Health, NoAnswer> {
+        let mut admin = self.admin.lock().await;
+        let result = async {
+            let connection = match admin.take() {
+                Some(connection) => admin.insert(connection),
+                None => admin.insert(
+                    connect(instance.kind, instance.address, PROBE_TIMEOUT, Some(CLIENT_NAME)).await?,
+                ),
+            };
+            connection.probe().await
+        };
+        let result: Result<Health, AdminError> = result.await;
+        if result.is_err() {
+            *admin = None;
+        }
+        result.map_err(|error| NoAnswer(chain(&error)))
+    }
+
+    async fn set_live(&self, instance: &Instance, changes: &[Change]) -> Result<(), LiveError> {
+        // Apart from the probes: older servers evict what is too much before they answer.
+        let connection = connect(instance.kind, instance.address, SET_TIMEOUT, Some(CLIENT_NAME));
+        let result = match connection.await {
+            Ok(mut connection) => connection.set_live(changes).await,
+            Err(error) => Err(error),
+        };
+        result.map_err(|error| match error {
+            AdminError::Refused { .. }
+            | AdminError::RefusedDirective { .. }
+            | AdminError::ReadBack { .. }
+            | AdminError::NotLive { .. }
+            | AdminError::Unsupported { .. } => LiveError::Refused(chain(&error)),
+            AdminError::Connect { .. }
+            | AdminError::Timeout { .. }
+            | AdminError::Broken { .. }
+            | AdminError::Closed { .. }
+            | AdminError::Protocol { .. }
+            | AdminError::Loading { .. }
+            | AdminError::Fenced { .. } => LiveError::NoAnswer(chain(&error)),
+        })
+    }
+
+    async fn clean_up(&self, instance: &Instance, disposal: Disposal) -> Result<(), MachineError> {
+        *self.admin.lock().await = None;
+        if disposal != Disposal::Keep {
+            self.locked(instance).await?;
+        }
+        let (layout, instance) = (self.layout.clone(), instance.clone());
+        let result = blocking(move || {
+            workdir::remove_scratch(&layout, &instance)?;
+            match disposal {
+                Disposal::Keep => Ok(()),
+                Disposal::MoveAside => workdir::retire(&layout, &instance, now()),
+                Disposal::Remove => workdir::remove(&layout, &instance),
+            }
+        });
+        let result = result.await;
+        *self.lock.lock().await = None;
+        result
+    }
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "names a directory that is moved aside; nothing is decided by it"
+)]
+fn now() -> Timestamp {
+    Timestamp::now()
+}

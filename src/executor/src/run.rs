@@ -1,0 +1,301 @@
+//! The life of an executor: orders of the agent and news of the host go into the [`Keeper`], what it
+//! decides is carried out here. Everything runs on the caller's task, in an order that depends on
+//! nothing but the order of events.
+
+use std::{collections::BTreeMap, pin::pin, sync::Arc, time::Duration};
+
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use bytes::Bytes;
+use futures::{FutureExt as _, StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
+use overlord_api::{Address, ClusterName, NUDGE};
+use overlord_mesos::{
+    ExecutorEnv, ExecutorEvent, ExecutorHandle, ExecutorTransport, executor,
+    v1::{TaskId, TaskInfo},
+};
+use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    Exit, Instances, Limits, Machine, Started,
+    keeper::{Effect, Input, Keeper, Task},
+    machine::chain,
+    report::Status,
+};
+
+/// The label of a Mesos task that names its cluster.
+pub const CLUSTER_LABEL: &str = "overlord_cluster";
+
+/// How long the last report may take to reach an agent that keeps no record of its executors.
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// An executor's settings.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// What the agent says.
+    pub env: ExecutorEnv,
+    /// The bounds of its patience.
+    pub limits: Limits,
+    /// For update ids and jitter; must differ between executors.
+    pub seed: u64,
+}
+
+/// Why an executor ended without having told everything.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The client ended by itself.
+    #[error("the connection to the Mesos agent was given up")]
+    Client,
+    /// The agent did not take the last reports.
+    #[error("the Mesos agent did not take the last {0} reports")]
+    Untold(usize),
+}
+
+/// What a job came to.
+struct News {
+    input: Input,
+    /// A server that was started on the way.
+    started: Option<(u64, BoxFuture<'static, Exit>)>,
+}
+
+impl From<Input> for News {
+    fn from(input: Input) -> Self {
+        Self { input, started: None }
+    }
+}
+
+type Job = BoxFuture<'static, News>;
+
+/// Keeps one instance until its Mesos task has ended and the agent knows it.
+///
+/// A lost agent ends nothing: the server goes on serving, and the subscription is tried until the agent
+/// takes it again or ends this process. Whoever drops the future leaves the server running.
+pub async fn run(
+    config: Config,
+    transport: Arc<dyn ExecutorTransport>,
+    instances: Arc<dyn Instances>,
+    machine: Arc<dyn Machine>,
+) -> Result<(), Error> {
+    let Config { env, limits, seed } = config;
+    let patience = if env.checkpoint { env.recovery_timeout.max(FLUSH_TIMEOUT) } else { FLUSH_TIMEOUT };
+    let limits = Limits {
+        shutdown_grace: limits.shutdown_grace.min(env.shutdown_grace_period.mul_f64(0.8)),
+        ..limits
+    };
+    let (handle, driver, mut events) = executor(env, transport, seed);
+    let stop = CancellationToken::new();
+    let mut driver = pin!(driver.run(stop.clone()));
+    let mut keeper = Keeper::new(limits, seed.rotate_left(32));
+    let mut hands = Hands { handle, instances, machine, jobs: FuturesUnordered::new(), preparing: None };
+
+    loop {
+        let news = tokio::select! {
+            biased;
+            () = &mut driver => return Err(Error::Client),
+            event = events.recv() => match event.map(input_of) {
+                Some(Some(input)) => input.into(),
+                Some(None) => continue,
+                None => return Err(Error::Client),
+            },
+            news = hands.news() => news,
+        };
+        if let Some((run, exit)) = news.started {
+            hands.jobs.push(exit.map(move |exit| Input::Exited { run, exit }.into()).boxed());
+        }
+        let mut finished = false;
+        for effect in keeper.step(news.input) {
+            finished |= effect == Effect::Finish;
+            hands.carry_out(effect);
+        }
+        if finished {
+            break;
+        }
+    }
+
+    let told = tokio::select! {
+        biased;
+        () = &mut driver => return Err(Error::Client),
+        told = timeout(patience, hands.handle.flushed()) => matches!(told, Ok(Ok(()))),
+    };
+    stop.cancel();
+    driver.await;
+    if told { Ok(()) } else { Err(Error::Untold(hands.handle.unconfirmed())) }
+}
+
+/// Carries out effects.
+struct Hands {
+    handle: ExecutorHandle,
+    instances: Arc<dyn Instances>,
+    machine: Arc<dyn Machine>,
+    jobs: FuturesUnordered<Job>,
+    /// Apart from the others, because it can be given up.
+    preparing: Option<Job>,
+}
+
+impl Hands {
+    /// The next thing that a job brings; waits for ever when there is none.
+    async fn news(&mut self) -> News {
+        let Self { jobs, preparing, .. } = self;
+        let news = tokio::select! {
+            biased;
+            news = async {
+                match preparing.as_mut() {
+                    Some(job) => job.await,
+                    None => std::future::pending().await,
+                }
+            } => {
+                *preparing = None;
+                return news;
+            }
+            news = jobs.next(), if !jobs.is_empty() => news,
+            () = std::future::pending() => None,
+        };
+        match news {
+            Some(news) => news,
+            None => std::future::pending().await,
+        }
+    }
+
+    fn carry_out(&mut self, effect: Effect) {
+        let machine = Arc::clone(&self.machine);
+        match effect {
+            Effect::Report { task_id, status } => self.report(&task_id, &status),
+            Effect::Read { number, cluster, address } => {
+                let instances = Arc::clone(&self.instances);
+                self.spawn(async move {
+                    let keys = instances.read(&cluster, address).await.map_err(|error| chain(&error));
+                    Input::Read { number, keys }
+                });
+            }
+            Effect::Prepare { instance, conf } => {
+                let job = async move {
+                    let result = machine.prepare(&instance, &conf).await;
+                    Input::Prepared(result.map_err(|error| chain(&error))).into()
+                };
+                self.preparing = Some(job.boxed());
+            }
+            Effect::AbandonPrepare => self.preparing = None,
+            Effect::Start { run, instance, conf } => {
+                let job = async move {
+                    let start = async {
+                        if let Some(conf) = conf {
+                            machine.write_conf(&instance, &conf).await?;
+                        }
+                        machine.start(&instance).await
+                    };
+                    match start.await {
+                        Ok(Started { pid, exit }) => {
+                            News { input: Input::Started { run, pid: Ok(pid) }, started: Some((run, exit)) }
+                        }
+                        Err(error) => Input::Started { run, pid: Err(chain(&error)) }.into(),
+                    }
+                };
+                self.jobs.push(job.boxed());
+            }
+            Effect::Probe { run, instance, after } => self.spawn(async move {
+                sleep(after).await;
+                let health = machine.probe(&instance).await.map_err(|error| error.to_string());
+                Input::Probed { run, health }
+            }),
+            Effect::Apply { instance, started, old, new } => self.spawn(async move {
+                Input::Applied(crate::reconfigure::apply(&*machine, &instance, &started, &old, &new).await)
+            }),
+            Effect::Signal { pid, signal } => machine.signal(pid, signal),
+            Effect::Arm { timer, number, after } => self.spawn(async move {
+                sleep(after).await;
+                Input::Elapsed(timer, number)
+            }),
+            Effect::CleanUp { instance, disposal } => self.spawn(async move {
+                if let Err(error) = machine.clean_up(&instance, disposal).await {
+                    tracing::warn!(error = chain(&error), "cannot clean up");
+                }
+                Input::CleanedUp
+            }),
+            Effect::Finish => {}
+        }
+    }
+
+    fn spawn(&self, job: impl Future<Output = Input> + Send + 'static) {
+        self.jobs.push(job.map(News::from).boxed());
+    }
+
+    fn report(&self, task_id: &str, status: &Status) {
+        let Status { state, report } = status;
+        tracing::info!(state = %state, instance = %report.state, message = report.message, "report");
+        let data = Bytes::from(status.data());
+        if let Err(error) = self.handle.update(&TaskId::new(task_id), *state, report.message.clone(), data) {
+            tracing::error!(%error, "a report was not taken");
+        }
+    }
+}
+
+/// What an order of the agent means to the keeper.
+fn input_of(event: ExecutorEvent) -> Option<Input> {
+    match event {
+        ExecutorEvent::Launch(task) => Some(Input::Launch(task.task_id.value.clone(), task_of(&task))),
+        ExecutorEvent::Kill { task_id, grace } => Some(Input::Kill { task_id: task_id.value, grace }),
+        ExecutorEvent::Shutdown => Some(Input::Shutdown),
+        ExecutorEvent::Message(bytes) if bytes == NUDGE => Some(Input::Nudge),
+        ExecutorEvent::Message(bytes) => {
+            tracing::warn!(bytes = bytes.len(), "a message that this build does not know is ignored");
+            None
+        }
+        ExecutorEvent::AgentLost => {
+            tracing::warn!("the Mesos agent is lost; the server is kept");
+            None
+        }
+        ExecutorEvent::Subscribed(_) | ExecutorEvent::Acknowledged(_) => None,
+    }
+}
+
+/// Reads a Mesos task, or says what is wrong with it.
+fn task_of(info: &TaskInfo) -> Result<Task, String> {
+    let labels: BTreeMap<&str, &str> = info
+        .labels
+        .iter()
+        .flat_map(|labels| &labels.labels)
+        .filter_map(|label| Some((label.key.as_str(), label.value.as_deref()?)))
+        .collect();
+    let cluster =
+        labels.get(CLUSTER_LABEL).ok_or_else(|| format!("the Mesos task has no label {CLUSTER_LABEL}"))?;
+    let cluster = ClusterName::new(*cluster).map_err(|error| format!("label {CLUSTER_LABEL}: {error}"))?;
+    let data = STANDARD.decode(info.data.as_deref().unwrap_or_default());
+    let data = data.map_err(|_| "the data of the Mesos task is not base64".to_owned())?;
+    let address: Address = String::from_utf8_lossy(&data)
+        .parse()
+        .map_err(|error| format!("the data of the Mesos task: {error}"))?;
+    let grace = info.kill_policy.and_then(|policy| policy.grace_period);
+    let grace = grace.and_then(|grace| u64::try_from(grace.nanoseconds).ok()).map(Duration::from_nanos);
+    Ok(Task { id: info.task_id.value.clone(), cluster, address, grace })
+}
+
+#[cfg(test)]
+mod tests {
+    use overlord_mesos::v1::{DurationInfo, KillPolicy, Label, Labels};
+
+    use super::*;
+
+    fn info(cluster: Option<&str>, data: &str) -> TaskInfo {
+        let label = |value: &str| Label { key: CLUSTER_LABEL.to_owned(), value: Some(value.to_owned()) };
+        TaskInfo {
+            task_id: TaskId::new("t.1"),
+            data: Some(STANDARD.encode(data)),
+            labels: cluster.map(|cluster| Labels { labels: vec![label(cluster)] }),
+            kill_policy: Some(KillPolicy { grace_period: Some(DurationInfo { nanoseconds: 7_000_000_000 }) }),
+            ..TaskInfo::default()
+        }
+    }
+
+    #[test]
+    fn a_mesos_task_names_cluster_address_and_grace() {
+        let task = task_of(&info(Some("orders"), "127.0.0.1:20001")).unwrap();
+        assert_eq!((task.cluster.as_str(), task.address.port), ("orders", 20001));
+        assert_eq!(task.grace, Some(Duration::from_secs(7)));
+    }
+
+    #[test]
+    fn a_mesos_task_that_names_nothing_is_refused_with_the_reason() {
+        assert!(task_of(&info(None, "127.0.0.1:20001")).unwrap_err().contains("overlord_cluster"));
+        assert!(task_of(&info(Some("../x"), "127.0.0.1:20001")).unwrap_err().contains("overlord_cluster"));
+        assert!(task_of(&info(Some("orders"), "elsewhere")).unwrap_err().contains("elsewhere"));
+    }
+}

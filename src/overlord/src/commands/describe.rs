@@ -1,0 +1,296 @@
+//! `overlord describe cluster`
+
+use std::fmt::Write as _;
+
+use jiff::Timestamp;
+use overlord_api::{Cluster, EventLevel, Persistence, parse_revision, quantity};
+use overlord_reconcile::{Clock as _, SystemClock};
+use overlord_server::view::{ClusterView, EventView, InstanceView, ListView, TaskView};
+
+use crate::{
+    age,
+    client::{Client, segment},
+    client_settings::ServerArgs,
+    commands::get::{Columns, instance_table, task_table},
+    failure::Failure,
+    output,
+    table::{Table, printable},
+};
+
+/// Tasks shown: the newest.
+const TASKS: usize = 8;
+/// Width of the first column of the head.
+const KEY: usize = 14;
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum What {
+    /// A cluster: spec, conditions, members with what happened to them, tasks, events
+    #[command(alias = "clusters")]
+    Cluster(Which),
+}
+
+#[derive(Debug, clap::Args)]
+struct Which {
+    /// The cluster
+    #[arg(value_name = "NAME")]
+    name: String,
+
+    #[command(flatten)]
+    server: ServerArgs,
+}
+
+/// All that is known of a cluster.
+#[derive(Debug)]
+struct Page {
+    cluster: ClusterView,
+    instances: Vec<InstanceView>,
+    tasks: Vec<TaskView>,
+    events: Vec<EventView>,
+}
+
+pub(crate) async fn run(args: Args) -> Result<(), Failure> {
+    let What::Cluster(which) = args.what;
+    let client = Client::new(&which.server)?;
+    let path = format!("/v1/clusters/{}", segment(&which.name));
+    let cluster: ClusterView = client.get(&path).await?;
+    let legal = overlord_api::ClusterName::new(which.name.as_str()).is_ok();
+    // A badly named key has nothing below it.
+    let (instances, events) = if legal {
+        let instances: ListView<InstanceView> = client.get(&format!("{path}/instances")).await?;
+        let events: ListView<EventView> = client.get(&format!("{path}/events")).await?;
+        (instances.items, events.items)
+    } else {
+        (Vec::new(), Vec::new())
+    };
+    let tasks: ListView<TaskView> = client.get("/v1/tasks").await?;
+    let of_cluster =
+        |view: &TaskView| view.task.as_ref().is_some_and(|task| task.cluster.as_str() == which.name);
+    let tasks = tasks.items.into_iter().filter(of_cluster).collect();
+    let page = Page { cluster, instances, tasks, events };
+    output::print(&page.render(SystemClock::new().now()))
+}
+
+impl Page {
+    fn render(mut self, now: Timestamp) -> String {
+        let mut text = String::new();
+        self.head(&mut text);
+        self.spec(&mut text);
+        self.conditions(&mut text, now);
+        self.instances.sort_by_key(|view| (view.info.as_ref().map(|info| info.member), view.address));
+        section(&mut text, "Members", &instance_table(Columns::Few, now, &self.instances).without("CLUSTER"));
+        self.messages(&mut text);
+        self.tasks
+            .sort_by_key(|view| std::cmp::Reverse(view.task.as_ref().and_then(|task| task.requested_at)));
+        self.tasks.truncate(TASKS);
+        section(&mut text, "Tasks", &task_table(Columns::Few, now, &self.tasks).without("CLUSTER"));
+        self.events(&mut text, now);
+        text
+    }
+
+    fn head(&self, text: &mut String) {
+        let view = &self.cluster;
+        line(text, "Name", &view.name);
+        line(text, "Kind", &view.kind.map(|kind| kind.to_string()).unwrap_or_default());
+        let Some(status) = &view.status else {
+            line(text, "Phase", "unknown: no controller has looked at it yet");
+            view.errors.iter().for_each(|error| line(text, "Error", error));
+            return;
+        };
+        line(text, "Phase", &status.phase.to_string());
+        let seen = match view.config_revision {
+            Some(revision) if revision > status.config_revision => " (a newer spec waits to be looked at)",
+            Some(_) => "",
+            None => " (the spec's key is gone)",
+        };
+        line(text, "Revision", &format!("{}{seen}", status.revision));
+        let members =
+            format!("{} wanted, {} ready, {} up to date", status.wanted, status.ready, status.updated);
+        line(text, "Members", &members);
+        if let Some(deletion) = view.record.as_ref().and_then(|record| record.deletion.as_ref()) {
+            line(text, "Deletion", &format!("since {} by {}", deletion.at, deletion.by));
+        }
+        view.errors.iter().for_each(|error| line(text, "Error", error));
+    }
+
+    fn spec(&self, text: &mut String) {
+        let Some(cluster) =
+            self.cluster.manifest.as_deref().and_then(|manifest| parse_revision(manifest).ok())
+        else {
+            return;
+        };
+        text.push_str("\nSpec:\n");
+        for (key, value) in summary(&cluster) {
+            let _ = writeln!(text, "  {key:KEY$}{}", printable(&value));
+        }
+    }
+
+    fn conditions(&self, text: &mut String, now: Timestamp) {
+        let mut table = Table::new(&["TYPE", "STATUS", "REASON", "SINCE", "MESSAGE"]);
+        for condition in self.cluster.status.iter().flat_map(|status| &status.conditions) {
+            table.row([
+                condition.kind.to_string(),
+                condition.status.to_string(),
+                condition.reason.clone(),
+                age::since(condition.last_transition, now),
+                condition.message.clone(),
+            ]);
+        }
+        section(text, "Conditions", &table);
+    }
+
+    /// Long messages, whole and one below the other: what the engine said, the last lines of console.log.
+    fn messages(&self, text: &mut String) {
+        for view in &self.instances {
+            let Some(info) = &view.info else { continue };
+            if info.observed.message.contains('\n') {
+                let _ = writeln!(text, "  member {} at {}:", info.member, view.address);
+                for part in info.observed.message.lines() {
+                    let _ = writeln!(text, "    {}", printable(part));
+                }
+            }
+        }
+    }
+
+    fn events(&mut self, text: &mut String, now: Timestamp) {
+        self.events.sort_by_key(|view| view.event.as_ref().map(|event| event.last));
+        let mut table = Table::new(&["LAST", "FIRST", "COUNT", "LEVEL", "OBJECT", "REASON", "MESSAGE"]);
+        for view in &self.events {
+            if let Some(event) = &view.event {
+                table.row([
+                    age::since(event.last, now),
+                    age::since(event.first, now),
+                    event.count.to_string(),
+                    match event.level {
+                        EventLevel::Normal => "normal".to_owned(),
+                        EventLevel::Warning => "warning".to_owned(),
+                    },
+                    event.object.clone(),
+                    event.reason.clone(),
+                    event.message.clone(),
+                ]);
+            } else {
+                let mut cells = vec![String::new(); 6];
+                cells.push(view.error.clone().unwrap_or_default());
+                table.row(cells);
+            }
+        }
+        section(text, "Events", &table);
+    }
+}
+
+fn line(text: &mut String, key: &str, value: &str) {
+    let _ = writeln!(text, "{:KEY$}{}", format!("{key}:"), printable(value));
+}
+
+fn section(text: &mut String, title: &str, table: &Table) {
+    if table.is_empty() {
+        let _ = writeln!(text, "\n{title}: none");
+    } else {
+        let _ = write!(text, "\n{title}:\n{}", table.indented(2));
+    }
+}
+
+/// The spec in a few lines; `overlord get cluster NAME -o yaml` has it whole.
+fn summary(cluster: &Cluster) -> Vec<(&'static str, String)> {
+    let spec = &cluster.spec;
+    let resources = format!(
+        "{} cpu, {} memory, {} disk",
+        quantity::print_cpu(spec.resources.cpu_millis),
+        quantity::print_bytes(spec.resources.memory),
+        quantity::print_bytes(spec.resources.disk)
+    );
+    let persistence = match spec.persistence {
+        Persistence::None => "none",
+        Persistence::Rdb => "rdb",
+        Persistence::Aof => "aof",
+    };
+    let spread: Vec<String> = spec
+        .placement
+        .spread
+        .iter()
+        .map(|spread| format!("{} {:?}", spread.by.as_str(), spread.rule).to_lowercase())
+        .collect();
+    let config: Vec<String> = spec.config.iter().map(|(name, value)| format!("{name} {value}")).collect();
+    let mut lines = vec![
+        ("version", spec.version.clone()),
+        ("members", spec.shape.members().to_string()),
+        ("resources", resources),
+        ("persistence", persistence.to_owned()),
+    ];
+    if !config.is_empty() {
+        lines.push(("config", config.join(", ")));
+    }
+    if !spread.is_empty() {
+        lines.push(("spread", spread.join(", ")));
+    }
+    if spec.deletion.protected {
+        lines.push(("protected", "against deletion".to_owned()));
+    }
+    lines
+}
+
+#[cfg(test)]
+mod tests {
+    use overlord_api::{Event, Kind, Phase, Status};
+
+    use super::*;
+
+    #[test]
+    fn a_page_has_every_section_even_when_there_is_nothing() {
+        let cluster =
+            ClusterView { name: "orders".into(), config_revision: Some(3), ..ClusterView::default() };
+        let page = Page { cluster, instances: Vec::new(), tasks: Vec::new(), events: Vec::new() };
+        let text = page.render(Timestamp::UNIX_EPOCH);
+        assert!(text.contains("no controller has looked at it yet"), "{text}");
+        for section in ["Conditions: none", "Members: none", "Tasks: none", "Events: none"] {
+            assert!(text.contains(section), "{text}");
+        }
+    }
+
+    #[test]
+    fn events_are_shown_with_counts_and_ages_the_newest_last() {
+        let at = |seconds| Timestamp::from_second(seconds).unwrap();
+        let event = |reason: &str, last| EventView {
+            id: format!("member/0.{reason}"),
+            event: Some(Event {
+                object: "member/0".into(),
+                reason: reason.into(),
+                level: EventLevel::Warning,
+                message: "exited".into(),
+                count: 3,
+                first: at(0),
+                last: at(last),
+            }),
+            error: None,
+        };
+        let status = Status {
+            version: 1,
+            kind: Some(Kind::Redis),
+            phase: Phase::Ready,
+            revision: 2,
+            config_revision: 3,
+            conditions: Vec::new(),
+            counts: std::collections::BTreeMap::new(),
+            wanted: 1,
+            ready: 1,
+            updated: 1,
+        };
+        let cluster = ClusterView {
+            name: "orders".into(),
+            config_revision: Some(4),
+            status: Some(status),
+            ..ClusterView::default()
+        };
+        let events = vec![event("Restarted", 90), event("Launched", 10)];
+        let text = Page { cluster, instances: Vec::new(), tasks: Vec::new(), events }.render(at(100));
+        assert!(text.contains("2 (a newer spec waits to be looked at)"), "{text}");
+        assert!(text.find("Launched").unwrap() < text.find("Restarted").unwrap(), "{text}");
+        assert!(text.contains("10s    100s    3       warning"), "{text}");
+    }
+}

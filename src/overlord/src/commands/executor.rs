@@ -1,0 +1,73 @@
+//! `overlord executor`: started by a Mesos agent, keeps one instance. Small on purpose: one thread.
+
+use std::{path::PathBuf, sync::Arc};
+
+use overlord_executor::{Config, EtcdInstances, Install, Limits, LinuxMachine};
+use overlord_mesos::{ExecutorEnv, HttpConfig, HttpExecutor};
+use overlord_store::EtcdConfig;
+
+use crate::{
+    cli,
+    failure::{Failure, chain},
+    settings::args::LogArgs,
+};
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// etcd's client addresses, separated by commas
+    #[arg(long, value_name = "URL", value_delimiter = ',', required = true)]
+    etcd: Vec<String>,
+
+    /// File with `user:password` for etcd
+    #[arg(long, value_name = "FILE")]
+    etcd_credentials: Option<PathBuf>,
+
+    /// Where instances keep their files on this agent
+    #[arg(long, value_name = "DIR", default_value = "/data")]
+    data_root: PathBuf,
+
+    /// Where the engine's binary comes from when it is not there
+    #[arg(long, value_name = "URL", requires = "install_sha256")]
+    install_url: Option<String>,
+
+    /// Digest of the engine's binary
+    #[arg(long, value_name = "HEX", requires = "install_url")]
+    install_sha256: Option<String>,
+}
+
+pub(crate) fn run(args: Args, log: &LogArgs) -> Result<(), Failure> {
+    cli::start_log(log, "info")?;
+    let env = ExecutorEnv::from_env(std::env::vars()).map_err(|error| {
+        Failure::usage(
+            chain(&error),
+            "this command is started by Mesos agents, which set the MESOS_* variables",
+        )
+    })?;
+    let transport = HttpExecutor::new(&env.agent_endpoint, HttpConfig::default())
+        .map_err(|error| Failure::usage(chain(&error), "look at MESOS_AGENT_ENDPOINT"))?;
+    let user = args.etcd_credentials.map(|file| read_credentials(&file)).transpose()?;
+    let etcd = EtcdConfig { endpoints: args.etcd, user, ..EtcdConfig::default() };
+    let install = args.install_url.zip(args.install_sha256).map(|(url, sha256)| Install { url, sha256 });
+    let machine = LinuxMachine::new(args.data_root, install)
+        .map_err(|error| Failure::failed(chain(&error), "look at the agent's attribute overlord_data"))?;
+    // Update ids and jitter must differ between executors of one host that start in the same moment.
+    let seed = uuid::Uuid::new_v4().as_u64_pair().0;
+    let config = Config { env, limits: Limits::default(), seed };
+    cli::current_thread()?
+        .block_on(overlord_executor::run(
+            config,
+            Arc::new(transport),
+            Arc::new(EtcdInstances::new(etcd)),
+            Arc::new(machine),
+        ))
+        .map_err(|error| Failure::failed(chain(&error), ""))
+}
+
+/// `user:password`, one line.
+fn read_credentials(file: &std::path::Path) -> Result<(String, String), Failure> {
+    let text = std::fs::read_to_string(file).map_err(|error| Failure::io(file.display(), &error))?;
+    text.trim_end_matches(['\n', '\r'])
+        .split_once(':')
+        .map(|(user, password)| (user.to_owned(), password.to_owned()))
+        .ok_or_else(|| Failure::usage(format!("{} is not user:password", file.display()), ""))
+}

@@ -1,0 +1,194 @@
+//! Executors as real processes, the way Mesos' posix launcher runs them: a run directory each, its environment
+//! and nothing else, a session of its own that is ended as a whole.
+
+use std::{
+    collections::BTreeMap,
+    ffi::OsString,
+    fs::{self, File},
+    io,
+    os::unix::process::ExitStatusExt as _,
+    process::Stdio,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use overlord_mesos::v1::ContainerId;
+use rustix::process::Signal;
+use tokio::{
+    process::{Child, Command},
+    task::JoinSet,
+};
+
+use crate::{
+    launcher::{ExitReporter, LaunchError, Launcher},
+    model::StartExecutor,
+    sessions::Session,
+    supervisor::SupervisorPipe,
+};
+
+/// How long a process may take to disappear after SIGKILL before nobody waits any more.
+const KILL_LIMIT: Duration = Duration::from_secs(10);
+
+/// Starts executors as processes of this machine.
+#[derive(Debug)]
+pub struct Processes {
+    /// What makes a session and then becomes the executor.
+    prefix: Vec<OsString>,
+    supervisor: Option<Arc<SupervisorPipe>>,
+    running: Arc<Mutex<BTreeMap<ContainerId, Session>>>,
+    tasks: Mutex<JoinSet<()>>,
+}
+
+impl Processes {
+    /// Processes that start through util-linux' `setsid`, and are known to the supervisor, if there is one.
+    pub fn new(supervisor: Option<Arc<SupervisorPipe>>) -> Self {
+        Self::through(vec!["setsid".into()], supervisor)
+    }
+
+    /// As [`Self::new`], with another command that calls `setsid(2)` and then executes its arguments without forking.
+    pub fn through(prefix: Vec<OsString>, supervisor: Option<Arc<SupervisorPipe>>) -> Self {
+        let (running, tasks) = (Arc::default(), Mutex::default());
+        Self { prefix, supervisor, running, tasks }
+    }
+
+    /// Ends all executors: SIGTERM to their sessions, SIGKILL to what is left after `grace`. Returns when
+    /// they are gone.
+    pub async fn shutdown(&self, grace: Duration) {
+        let mut tasks = std::mem::take(&mut *lock(&self.tasks));
+        for session in self.sessions() {
+            session.signal(Signal::TERM);
+        }
+        let ended = async { while tasks.join_next().await.is_some() {} };
+        if tokio::time::timeout(grace, ended).await.is_err() {
+            for session in self.sessions() {
+                session.signal(Signal::KILL);
+            }
+            while tasks.join_next().await.is_some() {}
+        }
+    }
+
+    fn sessions(&self) -> Vec<Session> {
+        lock(&self.running).values().copied().collect()
+    }
+
+    fn spawn(&self, start: &StartExecutor, stdout: File, stderr: File) -> io::Result<Child> {
+        let mut argv = self.prefix.clone();
+        let value = start.command.value.clone().unwrap_or_default();
+        if start.command.shell.unwrap_or(true) {
+            argv.extend(["/bin/sh".into(), "-c".into(), value.into()]);
+        } else {
+            argv.push(value.into());
+            // The first is argv[0], which the executor gets from its path here.
+            argv.extend(start.command.arguments.iter().skip(1).map(OsString::from));
+        }
+        let (program, arguments) = argv.split_first().ok_or_else(|| io::Error::other("no command"))?;
+        Command::new(program)
+            .args(arguments)
+            .env_clear()
+            .envs(&start.environment)
+            .current_dir(&start.directory)
+            .stdin(Stdio::null())
+            .stdout(stdout)
+            .stderr(stderr)
+            .spawn()
+    }
+}
+
+impl Drop for Processes {
+    /// For those who do not come to [`Processes::shutdown`]: nothing is left running.
+    fn drop(&mut self) {
+        for session in self.sessions() {
+            session.signal(Signal::KILL);
+        }
+    }
+}
+
+#[async_trait]
+impl Launcher for Processes {
+    async fn start(&self, start: StartExecutor, exits: ExitReporter) -> Result<Option<u32>, LaunchError> {
+        if let Some(uri) = start.command.uris.first() {
+            return Err(LaunchError {
+                message: format!("'{}' is not fetched: this Mesos has no fetcher", uri.value),
+            });
+        }
+        let directory = start.directory.clone();
+        let failed = |what: &str, error: &dyn std::fmt::Display| LaunchError {
+            message: format!("{what} '{}': {error}", start.directory.display()),
+        };
+        let files = tokio::task::spawn_blocking(move || {
+            fs::create_dir_all(&directory)?;
+            Ok::<_, io::Error>((
+                File::create(directory.join("stdout"))?,
+                File::create(directory.join("stderr"))?,
+            ))
+        })
+        .await
+        .map_err(|error| failed("failed to make", &error))?;
+        let (stdout, stderr) = files.map_err(|error| failed("failed to make", &error))?;
+        let child = self
+            .spawn(&start, stdout, stderr)
+            .map_err(|error| failed("failed to run the executor in", &error))?;
+        let pid = child.id();
+        // A child that is not reaped keeps its entry in /proc.
+        let session = pid.and_then(Session::of_leader);
+        if let Some(session) = session {
+            lock(&self.running).insert(start.container.clone(), session);
+            if let Some(supervisor) = &self.supervisor {
+                supervisor.add(session);
+            }
+        }
+        let watch = Watch {
+            child,
+            session,
+            container: start.container.clone(),
+            running: Arc::clone(&self.running),
+            supervisor: self.supervisor.clone(),
+        };
+        let mut tasks = lock(&self.tasks);
+        while tasks.try_join_next().is_some() {}
+        tasks.spawn(watch.run(exits));
+        Ok(pid)
+    }
+
+    fn kill(&self, container: &ContainerId) {
+        let session = lock(&self.running).get(container).copied();
+        if let Some(session) = session {
+            session.signal(Signal::KILL);
+        }
+    }
+}
+
+/// Waits for an executor's end and cleans up behind it.
+struct Watch {
+    child: Child,
+    session: Option<Session>,
+    container: ContainerId,
+    running: Arc<Mutex<BTreeMap<ContainerId, Session>>>,
+    supervisor: Option<Arc<SupervisorPipe>>,
+}
+
+impl Watch {
+    async fn run(mut self, exits: ExitReporter) {
+        let status = match self.child.wait().await {
+            Ok(status) => status.into_raw(),
+            Err(error) => {
+                tracing::error!(container = %self.container, error = %error, "an executor's end was not seen");
+                -1
+            }
+        };
+        if let Some(session) = self.session {
+            // Its ports are offered again at once, so whatever it left behind must be gone before.
+            session.kill(KILL_LIMIT).await;
+            if let Some(supervisor) = &self.supervisor {
+                supervisor.remove(session);
+            }
+        }
+        lock(&self.running).remove(&self.container);
+        exits.exited(status);
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,70 @@
+//! What /proc says of processes.
+
+use std::{fs, path::Path, time::Duration};
+
+use tokio::time::sleep;
+
+/// Memory of a process, in MiB.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Memory {
+    /// Resident, shared pages counted in full.
+    pub(crate) rss: f64,
+    /// Resident, shared pages counted by share.
+    pub(crate) pss: f64,
+    /// Pages of its own.
+    pub(crate) private: f64,
+}
+
+/// Of a process that runs.
+pub(crate) fn memory(pid: u32) -> Option<Memory> {
+    parse(&fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).ok()?)
+}
+
+fn parse(text: &str) -> Option<Memory> {
+    let kib = |name: &str| -> Option<f64> {
+        let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
+        line.split_whitespace().next()?.parse().ok()
+    };
+    let private = kib("Private_Clean")? + kib("Private_Dirty")?;
+    Some(Memory { rss: kib("Rss")? / 1024.0, pss: kib("Pss")? / 1024.0, private: private / 1024.0 })
+}
+
+/// Processor time that a process and the children it waited for have used.
+pub(crate) fn cpu(pid: u32) -> Option<Duration> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The name may have anything in it, but it ends with the last parenthesis.
+    let mut fields = stat.rsplit_once(')')?.1.split_whitespace().skip(11);
+    let ticks: u64 = fields.next()?.parse::<u64>().ok()? + fields.next()?.parse::<u64>().ok()?;
+    // USER_HZ, 100 on every platform of Linux that this runs on.
+    Some(Duration::from_millis(ticks * 10))
+}
+
+/// Waits until a killed process takes no more connections: gone, or a zombie.
+pub(crate) async fn dead(pid: u32) {
+    while fs::read_to_string(format!("/proc/{pid}/stat"))
+        .ok()
+        .and_then(|stat| Some(!stat.rsplit_once(')')?.1.trim_start().starts_with(['Z', 'X'])))
+        .unwrap_or(false)
+    {
+        sleep(Duration::from_millis(1)).await;
+    }
+}
+
+/// The pid in a pid file.
+pub(crate) fn pid_in(file: &Path) -> Option<u32> {
+    fs::read_to_string(file).ok()?.trim().parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_is_read_in_mib() {
+        let text = "0-1 ---p 00000000 00:00 0  [rollup]\nRss:  2048 kB\nPss:  1024 kB\nPss_Dirty: 1 kB\n\
+                    Private_Clean: 256 kB\nPrivate_Dirty: 256 kB\n";
+        assert_eq!(parse(text), Some(Memory { rss: 2.0, pss: 1.0, private: 0.5 }));
+        assert!(memory(std::process::id()).is_some());
+        assert!(cpu(std::process::id()).is_some());
+    }
+}

@@ -1,0 +1,104 @@
+//! What is measured: the binaries of this machine, and the clusters that are declared.
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use overlord_api::{Kind, Persistence, Resources};
+use overlord_engines::version_of;
+use overlord_reconcile::SystemClock;
+
+use crate::{Failure, options::Options};
+
+/// What every measurement needs.
+#[derive(Debug)]
+pub(crate) struct Setup {
+    pub(crate) overlord: PathBuf,
+    pub(crate) clock: SystemClock,
+    servers: BTreeMap<Kind, Server>,
+}
+
+/// A cache server's binary.
+#[derive(Debug, Clone)]
+pub(crate) struct Server {
+    pub(crate) binary: PathBuf,
+    pub(crate) version: String,
+}
+
+/// A cluster to be measured.
+#[derive(Debug, Clone)]
+pub(crate) struct Pool {
+    pub(crate) name: &'static str,
+    pub(crate) kind: Kind,
+    pub(crate) instances: usize,
+    pub(crate) resources: Resources,
+}
+
+const MIB: u64 = 1 << 20;
+
+impl Setup {
+    pub(crate) fn find(options: &Options) -> Result<Self, Failure> {
+        let overlord = match &options.binary {
+            Some(path) => path.clone(),
+            None => std::env::current_exe()?.with_file_name("overlord"),
+        };
+        let overlord = overlord.canonicalize().map_err(|error| {
+            format!("{}: {error}; build it with `cargo build --release --bin overlord`", overlord.display())
+        })?;
+        let servers =
+            [(Kind::Redis, server("redis-server")?), (Kind::Memcache, server("memcached")?)].into();
+        Ok(Self { overlord, clock: SystemClock::new(), servers })
+    }
+
+    pub(crate) fn server(&self, kind: Kind) -> Result<&Server, Failure> {
+        self.servers.get(&kind).ok_or_else(|| format!("no server is known for {kind}").into())
+    }
+
+    /// What people would write.
+    pub(crate) fn manifest(&self, pool: &Pool) -> Result<String, Failure> {
+        let Pool { name, kind, instances, resources } = pool;
+        let count = match kind {
+            Kind::Redis => "shards",
+            Kind::RedisCluster => "masters",
+            Kind::Memcache => "instances",
+        };
+        Ok(format!(
+            "apiVersion: overlord/v1\nkind: {}\nmetadata:\n  name: {name}\nspec:\n  version: \"{}\"\n  {count}: {instances}\n  \
+             resources: {{cpu: \"{}\", memory: {}Mi, disk: {}Mi}}\n  placement:\n    spread: [{{by: host, rule: preferred}}]\n",
+            kind.manifest_kind(),
+            self.server(*kind)?.version,
+            f64::from(resources.cpu_millis) / 1000.0,
+            resources.memory / MIB,
+            resources.disk / MIB,
+        ))
+    }
+}
+
+impl Pool {
+    /// A pool of so many instances, small enough that a hundred fit.
+    pub(crate) const fn of(name: &'static str, kind: Kind, instances: usize) -> Self {
+        let resources = Resources { cpu_millis: 20, memory: 16 * MIB, disk: 16 * MIB };
+        Self { name, kind, instances, resources }
+    }
+
+    /// None of the measured pools saves anything.
+    pub(crate) const fn persistence(&self) -> Persistence {
+        Persistence::None
+    }
+}
+
+fn server(name: &str) -> Result<Server, Failure> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let binary = std::env::split_paths(&path).map(|folder| folder.join(name)).find(|path| path.is_file());
+    let binary = binary.ok_or_else(|| format!("{name} is not in PATH: `make deps` installs it"))?;
+    let version = version(&binary).map_err(|error| format!("{} --version: {error}", binary.display()))?;
+    Ok(Server { binary, version })
+}
+
+fn version(binary: &Path) -> Result<String, Failure> {
+    let output = Command::new(binary).arg("--version").output()?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    version_of(&text).ok_or_else(|| format!("it says {text:?}").into())
+}
