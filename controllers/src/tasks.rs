@@ -344,10 +344,10 @@ mod tests {
         made.task.params.insert(PARAM_REVISION.into(), "1".into());
         let gone = Situation { revision: 0, deleted: true, ..situation() };
         let settled = admit(&[made, request("by-hand", TaskKind::Deploy, 2)], gone).settled;
-        assert_eq!(settled.iter().map(|(_, state, _)| *state).collect::<Vec<_>>(), [
-            TaskState::Superseded,
-            TaskState::Queued
-        ]);
+        assert_eq!(
+            settled.iter().map(|(_, state, _)| *state).collect::<Vec<_>>(),
+            [TaskState::Superseded, TaskState::Queued]
+        );
     }
 
     #[test]

@@ -114,3 +114,11 @@ fn each_file(folder: &Path, visit: &mut dyn FnMut(&Path, &str)) {
         }
     }
 }
+
+/// Written by `overlord schema > manifests/overlord.schema.json`.
+#[test]
+fn the_published_schema_is_the_one_in_force() {
+    let text = fs::read_to_string(root().join("manifests/overlord.schema.json")).unwrap();
+    let published: serde_json::Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(published, overlord_api::json_schema());
+}

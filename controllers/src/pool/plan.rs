@@ -20,6 +20,9 @@ pub const KILL_RETRY: std::time::Duration = std::time::Duration::from_secs(5);
 /// Longest pause between two launches of a member that keeps failing.
 pub const MAX_RELAUNCH_DELAY: std::time::Duration = std::time::Duration::from_secs(60);
 
+/// How long a member that may be launched anywhere waits for its old address to be offered.
+pub const STICK: std::time::Duration = std::time::Duration::from_secs(5);
+
 /// Everything a plan depends on.
 #[derive(Debug)]
 pub struct Input<'a> {

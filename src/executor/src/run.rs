@@ -111,10 +111,17 @@ pub async fn run(
         }
     }
 
-    let told = tokio::select! {
-        biased;
-        () = &mut driver => return Err(Error::Client),
-        told = timeout(patience, hands.handle.flushed()) => matches!(told, Ok(Ok(()))),
+    let told = {
+        let mut told = pin!(timeout(patience, hands.handle.flushed()));
+        loop {
+            tokio::select! {
+                biased;
+                () = &mut driver => return Err(Error::Client),
+                told = &mut told => break matches!(told, Ok(Ok(()))),
+                // Orders come too late; left standing they would hold up the confirmations behind them.
+                Some(_) = events.recv() => {}
+            }
+        }
     };
     stop.cancel();
     driver.await;

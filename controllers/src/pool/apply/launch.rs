@@ -93,6 +93,11 @@ impl Apply<'_> {
                 .get(&placement.member)
                 .and_then(|place| place.replaces())
                 .and_then(|address| self.by_address.get(&address).copied());
+            // An address that another member is about to have again; the next pass places anew.
+            let others = self.by_address.get(&placement.address);
+            if others.is_some_and(|other| other.info.member != placement.member) {
+                continue;
+            }
             let Ok(text) = render(self.spec, placement.address, placement.bus_port) else { continue };
             let info = self.info(&mut record, placement, &grant.agent, old);
             let moved = old.filter(|old| old.info.address() != placement.address);

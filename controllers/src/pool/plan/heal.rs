@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use overlord_api::{Info, State};
 
-use super::{Control, MAX_RELAUNCH_DELAY, Planner};
+use super::{Control, MAX_RELAUNCH_DELAY, Planner, STICK};
 use crate::pool::{
     observed::Instance,
     step::{Launch, Place, Step},
@@ -114,7 +114,7 @@ impl<'a> Planner<'a> {
             .is_ok_and(|until| until <= self.input.now);
         let place = match (self.persistent(), crash_loop || given_up) {
             (false, true) => Place::Elsewhere(address),
-            (false, false) => Place::Rather(address),
+            (false, false) => self.same_or_rather(info),
             // Its host took no launch for the whole of `replaceAfter`: the declared policy is to go on without it.
             (true, true) if !crash_loop => Place::Elsewhere(address),
             (true, looping) => {
@@ -141,12 +141,31 @@ impl<'a> Planner<'a> {
             State::Gone | State::Failed if self.persistent() => {
                 self.launch(info.member, Place::Same(info.address()));
             }
-            State::Gone | State::Failed => self.launch(info.member, Place::Rather(info.address())),
+            State::Gone | State::Failed => {
+                let place = self.same_or_rather(info);
+                self.launch(info.member, place);
+            }
             State::Unreachable => self.outlast(instance),
             State::Pending | State::Staging | State::Running | State::Restarting | State::Draining => {
                 self.kill(instance);
             }
         }
+    }
+
+    /// Nothing on disk counts, and still a member stays where it was if it can: no client learns a new
+    /// address. Its own agent may offer a moment later than others.
+    fn same_or_rather(&mut self, info: &Info) -> Place {
+        let (member, address) = (info.member, info.address());
+        let until = info.observed.since.saturating_add(STICK).unwrap_or(jiff::Timestamp::MAX);
+        if until <= self.input.now {
+            return Place::Rather(address);
+        }
+        self.wait(
+            member,
+            format!("member {member} is launched elsewhere unless {address} is offered"),
+            Some(until),
+        );
+        Place::Same(address)
     }
 
     fn launch(&mut self, member: u32, place: Place) {

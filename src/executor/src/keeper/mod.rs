@@ -12,6 +12,8 @@ mod config;
 mod life;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod walk;
 
 use std::{collections::BTreeMap, time::Duration};
 

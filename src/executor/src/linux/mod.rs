@@ -7,7 +7,12 @@ mod process;
 mod procfs;
 mod workdir;
 
-use std::{fmt, path::PathBuf, time::Duration};
+use std::{
+    fmt,
+    path::PathBuf,
+    sync::{Arc, PoisonError},
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use jiff::Timestamp;
@@ -40,6 +45,8 @@ pub struct LinuxMachine {
     alive: Alive,
     /// Held from the preparation to the clean-up: one executor a port.
     lock: Mutex<Option<Lock>>,
+    /// File work that was given up goes on to its end: the next one waits for it.
+    files: Arc<std::sync::Mutex<()>>,
     /// The connection to the server; opened again when it fails.
     admin: Mutex<Option<Box<dyn EngineAdmin>>>,
 }
@@ -65,6 +72,7 @@ impl LinuxMachine {
             install,
             alive: Alive::default(),
             lock: Mutex::default(),
+            files: Arc::default(),
             admin: Mutex::default(),
         })
     }
@@ -91,13 +99,19 @@ impl LinuxMachine {
         }
         Ok(())
     }
-}
 
-/// Runs file work where it cannot hold up the event loop.
-async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, MachineError> + Send + 'static,
-) -> Result<T, MachineError> {
-    tokio::task::spawn_blocking(work).await.unwrap_or(Err(MachineError::Interrupted))
+    /// Does file work where it cannot hold up the event loop, one after the other.
+    async fn blocking(
+        &self,
+        work: impl FnOnce() -> Result<(), MachineError> + Send + 'static,
+    ) -> Result<(), MachineError> {
+        let files = Arc::clone(&self.files);
+        let work = move || {
+            let _turn = files.lock().unwrap_or_else(PoisonError::into_inner);
+            work()
+        };
+        tokio::task::spawn_blocking(work).await.unwrap_or(Err(MachineError::Interrupted))
+    }
 }
 
 #[async_trait]
@@ -113,12 +127,13 @@ impl Machine for LinuxMachine {
             return Err(MachineError::PortTaken { port: instance.address.port, by });
         }
         let (layout, instance, conf) = (self.layout.clone(), instance.clone(), conf.to_owned());
-        blocking(move || workdir::take(&layout, &instance, &Meta::new(&instance, argv), &conf, now())).await
+        self.blocking(move || workdir::take(&layout, &instance, &Meta::new(&instance, argv), &conf, now()))
+            .await
     }
 
     async fn write_conf(&self, instance: &Instance, conf: &str) -> Result<(), MachineError> {
         let (path, conf) = (self.layout.conf(instance), conf.to_owned());
-        blocking(move || files::replace(&path, conf.as_bytes(), files::FILE_MODE)).await
+        self.blocking(move || files::replace(&path, conf.as_bytes(), files::FILE_MODE)).await
     }
 
     async fn start(&self, instance: &Instance) -> Result<Started, MachineError> {
@@ -191,7 +206,7 @@ impl Machine for LinuxMachine {
             self.locked(instance).await?;
         }
         let (layout, instance) = (self.layout.clone(), instance.clone());
-        let result = blocking(move || {
+        let result = self.blocking(move || {
             workdir::remove_scratch(&layout, &instance)?;
             match disposal {
                 Disposal::Keep => Ok(()),

@@ -64,10 +64,13 @@ pub(crate) fn processes() -> Vec<Process> {
 
 /// Servers of earlier executors: processes in `dir` that run `binary`.
 pub(crate) fn servers_in(dir: &Path, binary: &str) -> Vec<Process> {
+    // The kernel says so when somebody removed the directory under its server.
+    let mut deleted = dir.as_os_str().to_owned();
+    deleted.push(" (deleted)");
     processes()
         .into_iter()
         .filter(|process| process.pid != std::process::id())
-        .filter(|process| process.cwd().is_some_and(|cwd| cwd == dir))
+        .filter(|process| process.cwd().is_some_and(|cwd| cwd == dir || cwd == deleted))
         .filter(|process| process.name() == binary || process.binary().is_some_and(|name| name == binary))
         .collect()
 }

@@ -1,3 +1,5 @@
+//! The executor client against an agent in memory, in virtual time.
+
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use tokio::{
     task::JoinSet,

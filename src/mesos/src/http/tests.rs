@@ -1,3 +1,5 @@
+//! The HTTP transports against real sockets.
+
 use std::{
     collections::BTreeMap,
     net::SocketAddr,

@@ -1,3 +1,5 @@
+//! The offer book against tables and a model.
+
 use proptest::prelude::*;
 
 use super::*;

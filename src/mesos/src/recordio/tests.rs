@@ -1,3 +1,5 @@
+//! The decoder against tables, garbage and recorded bytes.
+
 use proptest::prelude::*;
 use tokio_util::codec::Decoder as _;
 

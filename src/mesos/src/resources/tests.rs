@@ -1,3 +1,5 @@
+//! Arithmetic on resources: tables, and what is carved plus what is left is the whole.
+
 use proptest::prelude::*;
 use serde_json::json;
 

@@ -1,3 +1,5 @@
+//! The scheduler client against a master in memory, in virtual time.
+
 use std::future::Future;
 
 use tokio::{

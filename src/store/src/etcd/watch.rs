@@ -17,7 +17,7 @@ use super::{
 use crate::{Change, Changes, Error, Revision};
 
 /// A watch that cannot be opened again for this long ends, so that its reader knows that it is blind.
-const MAX_BLINDNESS: Duration = Duration::from_secs(60);
+const MAX_BLINDNESS: Duration = Duration::from_mins(1);
 
 /// An open watch, and the answer to its opening.
 struct Open {

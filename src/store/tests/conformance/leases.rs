@@ -42,7 +42,7 @@ pub(crate) async fn a_renewed_lease_lives_on(world: &mut World) {
 }
 
 pub(crate) async fn a_revoked_lease_takes_its_keys_along_at_once(world: &mut World) {
-    let lease = world.store.lease_grant(Duration::from_secs(600)).await.unwrap();
+    let lease = world.store.lease_grant(Duration::from_mins(10)).await.unwrap();
     let start = put_leased(world, "/l/a", lease).await;
     let mut changes = world.store.watch("/l/", start).await.unwrap();
     world.store.lease_revoke(lease).await.unwrap();

@@ -76,7 +76,7 @@ async fn one_dead_endpoint_of_three_fails_no_call() {
                 1 => store.get("/k").await.unwrap().revision,
                 2 => store.list("/", Fetch::KeysOnly).await.unwrap().revision,
                 _ => {
-                    let lease = store.lease_grant(Duration::from_secs(60)).await.unwrap();
+                    let lease = store.lease_grant(Duration::from_mins(1)).await.unwrap();
                     assert!(store.lease_keep_alive(lease).await.unwrap().is_some());
                     store.lease_revoke(lease).await.unwrap();
                     1
@@ -104,7 +104,7 @@ async fn a_hung_server_fails_calls_in_bounded_time() {
     let call_timeout = Duration::from_millis(300);
     let config = EtcdConfig { call_timeout, ..config_of(&[etcd.url()]) };
     let store = EtcdStore::new(config).unwrap();
-    let lease = store.lease_grant(Duration::from_secs(60)).await.unwrap();
+    let lease = store.lease_grant(Duration::from_mins(1)).await.unwrap();
     let unavailable = |error: Error| assert!(matches!(error, Error::Unavailable { .. }), "{error:?}");
     etcd.freeze();
     let all = async {
@@ -113,7 +113,7 @@ async fn a_hung_server_fails_calls_in_bounded_time() {
         unavailable(store.commit(put("/k", "v".to_owned())).await.unwrap_err());
         unavailable(store.watch("/k", 0).await.err().unwrap());
         unavailable(store.lease_keep_alive(lease).await.unwrap_err());
-        unavailable(store.lease_grant(Duration::from_secs(60)).await.unwrap_err());
+        unavailable(store.lease_grant(Duration::from_mins(1)).await.unwrap_err());
         unavailable(store.lease_revoke(lease).await.unwrap_err());
     };
     timeout(PATIENCE, all).await.unwrap();
