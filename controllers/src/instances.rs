@@ -186,7 +186,7 @@ async fn stranger(shared: &Shared, status: &TaskStatus) {
                     tracing::debug!(task, %error, "kill not sent");
                 }
                 shared.sync.ask(
-                    shared.clock.monotonic() + crate::pool::plan::KILL_RETRY,
+                    shared.clock.monotonic() + crate::pool::plan::SEND_AGAIN,
                     status.task_id.clone(),
                     status.agent_id.clone(),
                 );

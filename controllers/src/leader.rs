@@ -4,7 +4,6 @@
 use std::{path::Path, sync::Arc, sync::Mutex, time::Duration};
 
 use overlord_api::{ClusterName, Leader, keys};
-use overlord_engines::EngineRules;
 use overlord_mesos::{
     SchedulerConfig, SchedulerEvent, SchedulerTransport, scheduler,
     v1::{AgentId, FrameworkId, TaskId, TaskStatus},
@@ -187,7 +186,7 @@ impl Controllers {
             launcher,
             sync: Sync::default(),
             engines: Arc::clone(&self.engines),
-            rules: EngineRules,
+            rules: self.settings.catalogue.rules(),
             trigger,
             link: Mutex::new(down),
             went_back,

@@ -1,8 +1,9 @@
 //! What a controller must be told: who it is, how its executors are started, which binaries exist.
 
-use std::{collections::BTreeMap, path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
 
-use overlord_api::Engine;
+use overlord_api::{Engine, InstalledRules, Kind};
+use overlord_engines::EngineRules;
 
 /// Settings of one controller process. Built by the binary from file, variables and flags.
 #[derive(Debug, Clone)]
@@ -124,6 +125,13 @@ impl Catalogue {
     /// The versions of one engine, in order.
     pub fn versions(&self, engine: Engine) -> Vec<String> {
         self.engines.get(&engine).map(|versions| versions.keys().cloned().collect()).unwrap_or_default()
+    }
+
+    /// What specs may say here: the engines' rules, for these versions and the kinds that are run.
+    pub fn rules(&self) -> InstalledRules {
+        let versions = |versions: &BTreeMap<String, Binary>| versions.keys().cloned().collect();
+        let versions = self.engines.iter().map(|(engine, of)| (*engine, versions(of))).collect();
+        InstalledRules::new(Arc::new(EngineRules), versions, [Kind::Redis, Kind::Memcache])
     }
 
     /// One entry.

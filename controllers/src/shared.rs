@@ -7,14 +7,18 @@ use std::{
 };
 
 use jiff::Timestamp;
-use overlord_api::{Cluster, ClusterName};
-use overlord_engines::EngineRules;
+use overlord_api::{Cluster, ClusterName, InstalledRules};
 use overlord_mesos::SchedulerHandle;
 use overlord_reconcile::{Clock, Trigger};
 use rand::{RngCore as _, SeedableRng as _, rngs::SmallRng};
 
 use crate::{
-    Engines, Settings, events::Recorder, launcher::Launcher, ledger::Ledger, pool::plan::Progress, sync::Sync,
+    Engines, Settings,
+    events::Recorder,
+    launcher::Launcher,
+    ledger::Ledger,
+    pool::plan::{Progress, Sent},
+    sync::Sync,
 };
 
 /// What a queue key stands for.
@@ -36,7 +40,7 @@ pub(crate) struct Shared {
     pub(crate) launcher: Launcher,
     pub(crate) sync: Sync,
     pub(crate) engines: Arc<dyn Engines>,
-    pub(crate) rules: EngineRules,
+    pub(crate) rules: InstalledRules,
     pub(crate) trigger: Trigger<Subject>,
     pub(crate) link: Mutex<MesosLink>,
     /// Whether the store is older than what this controller saw before.
@@ -87,8 +91,8 @@ pub(crate) enum MesosLink {
 /// What is remembered of a cluster between passes; lost with the leadership, and rebuilt.
 #[derive(Debug, Default)]
 pub(crate) struct Memo {
-    /// When each Mesos task was last told to end.
-    pub(crate) kills: BTreeMap<String, Timestamp>,
+    /// What was sent to executors.
+    pub(crate) sent: Sent,
     /// The accepted spec, by uid and revision.
     pub(crate) spec: Option<(String, u64, Arc<Cluster>)>,
     /// The config revision that was refused, and why.

@@ -17,7 +17,15 @@ const TABLE: [(&str, &[&str]); 11] = [
     (
         "src/overlord",
         &[
-            "api", "reconcile", "mesos", "store", "placement", "engines", "controllers", "executor", "server",
+            "api",
+            "reconcile",
+            "mesos",
+            "store",
+            "placement",
+            "engines",
+            "controllers",
+            "executor",
+            "server",
             "sandbox",
         ],
     ),

@@ -202,23 +202,13 @@ impl Pass<'_> {
         let key = keys::config(self.cluster);
         let cluster = overlord_api::parse_key(self.cluster, text, &self.shared.rules)
             .map_err(|faults| format!("{key}: {}", told(&faults)))?;
-        let (engine, version) = (cluster.spec.shape.kind().engine(), &cluster.spec.version);
-        if cluster.spec.shape.kind() == overlord_api::Kind::RedisCluster {
-            return Err(format!(
-                "{key}: kind RedisCluster is not supported by this version of the controller"
-            ));
-        }
-        if self.shared.settings.catalogue.get(engine, version).is_none() {
-            let known = self.shared.settings.catalogue.versions(engine).join(", ");
-            let known = if known.is_empty() { String::from("none") } else { known };
-            return Err(format!(
-                "{key}: spec.version: {engine} {version} is not in the controller's catalogue (it has: {known})"
-            ));
-        }
-        if let Some(fault) = old.and_then(|old| overlord_api::check_change(old, &cluster).into_iter().next())
-        {
-            let hint = fault.hint.map(|hint| format!("; {hint}")).unwrap_or_default();
-            return Err(format!("{key}: {}{hint}", fault.message));
+        let refused = old.map(|old| overlord_api::check_change(old, &cluster)).unwrap_or_default();
+        if !refused.is_empty() {
+            // What was parsed is UTF-8.
+            let text = String::from_utf8_lossy(text);
+            let faults: Vec<Fault> =
+                refused.into_iter().map(|(path, fault)| overlord_api::locate(&text, path, fault)).collect();
+            return Err(format!("{key}: {}", told(&faults)));
         }
         Ok(cluster)
     }

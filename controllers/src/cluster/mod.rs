@@ -186,7 +186,7 @@ impl Pass<'_> {
 
     /// Plans; asks instances how many keys they hold only when that decides.
     async fn plan(&self, accepted: &Accepted, instances: &[Instance], admission: &Admission) -> Plan {
-        let kills = self.shared.memo(self.cluster, |memo| memo.kills.clone());
+        let sent = self.shared.memo(self.cluster, |memo| memo.sent.clone());
         let mut keys: BTreeMap<Address, Known<u64>> = BTreeMap::new();
         loop {
             let input = plan::Input {
@@ -195,7 +195,7 @@ impl Pass<'_> {
                 record: &accepted.record.value,
                 instances,
                 keys: &keys,
-                kills: &kills,
+                sent: &sent,
                 control: &admission.control,
                 now: self.shared.clock.now(),
             };

@@ -44,7 +44,7 @@ pub(crate) async fn apply(
     // Nothing that ends waits for an offer.
     apply.edit(steps).await?;
     apply.forget(steps).await?;
-    apply.kill(steps).await;
+    apply.send(steps).await;
     apply.launch(&launches).await
 }
 
@@ -75,7 +75,7 @@ impl Apply<'_> {
                 | Step::Restart { address, .. }
                 | Step::Retire { address, .. }
                 | Step::Amend { address, .. } => *address,
-                Step::Launch(_) | Step::Kill { .. } | Step::Forget { .. } => continue,
+                Step::Launch(_) | Step::Kill { .. } | Step::Nudge { .. } | Step::Forget { .. } => continue,
             };
             let info = match edited.entry(address) {
                 Entry::Occupied(entry) => entry.into_mut(),
@@ -103,7 +103,7 @@ impl Apply<'_> {
                     ));
                 }
                 Step::Amend { on_disk, .. } => info.on_disk = *on_disk,
-                Step::Launch(_) | Step::Kill { .. } | Step::Forget { .. } => {}
+                Step::Launch(_) | Step::Kill { .. } | Step::Nudge { .. } | Step::Forget { .. } => {}
             }
         }
         let mut batch = Batch::default();
@@ -139,6 +139,8 @@ impl Apply<'_> {
     async fn nudge(&self, address: Address) {
         let Ok(instance) = self.instance(address) else { return };
         let info = &instance.info;
+        let now = self.shared.clock.now();
+        self.shared.memo(self.cluster, |memo| memo.sent.nudges.insert(info.mesos_task_id.clone(), now));
         let sent = self
             .shared
             .mesos
@@ -153,17 +155,20 @@ impl Apply<'_> {
         }
     }
 
-    async fn kill(&self, steps: &[Step]) {
+    /// Steps that send something and record nothing.
+    async fn send(&self, steps: &[Step]) {
         for step in steps {
-            if let Step::Kill { mesos_task_id, agent_id, .. } = step {
-                self.send_kill(mesos_task_id, agent_id).await;
+            match step {
+                Step::Kill { mesos_task_id, agent_id, .. } => self.send_kill(mesos_task_id, agent_id).await,
+                Step::Nudge { address } => self.nudge(*address).await,
+                _ => {}
             }
         }
     }
 
     async fn send_kill(&self, task: &str, agent: &str) {
         let now = self.shared.clock.now();
-        self.shared.memo(self.cluster, |memo| memo.kills.insert(task.to_owned(), now));
+        self.shared.memo(self.cluster, |memo| memo.sent.kills.insert(task.to_owned(), now));
         if let Err(error) = self.shared.mesos.kill(TaskId::new(task), Some(AgentId::new(agent)), None).await {
             tracing::debug!(task, %error, "kill not sent");
         }
@@ -193,7 +198,8 @@ impl Apply<'_> {
         }
         self.shared.memo(self.cluster, |memo| {
             for task in &forgotten {
-                memo.kills.remove(task);
+                memo.sent.kills.remove(task);
+                memo.sent.nudges.remove(task);
             }
         });
         for happening in told {

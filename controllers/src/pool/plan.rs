@@ -14,8 +14,17 @@ use crate::Known;
 
 pub(crate) use change::render;
 
-/// How long after a KILL it is sent again: Mesos' kills are best effort.
-pub const KILL_RETRY: std::time::Duration = std::time::Duration::from_secs(5);
+/// How long after a KILL or a nudge it is sent again: Mesos delivers both at most once.
+pub const SEND_AGAIN: std::time::Duration = std::time::Duration::from_secs(5);
+
+/// What was sent to executors, by Mesos task, and when last.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Sent {
+    /// KILL.
+    pub kills: BTreeMap<String, Timestamp>,
+    /// Messages to read the keys again.
+    pub nudges: BTreeMap<String, Timestamp>,
+}
 
 /// Longest pause between two launches of a member that keeps failing.
 pub const MAX_RELAUNCH_DELAY: std::time::Duration = std::time::Duration::from_secs(60);
@@ -36,8 +45,8 @@ pub struct Input<'a> {
     pub instances: &'a [Instance],
     /// Keys held, by instance, as far as asked.
     pub keys: &'a BTreeMap<Address, Known<u64>>,
-    /// When each Mesos task was last told to end.
-    pub kills: &'a BTreeMap<String, Timestamp>,
+    /// What was sent before.
+    pub sent: &'a Sent,
     /// Whether declared changes may go on.
     pub control: &'a Control,
     /// Now.
@@ -208,12 +217,7 @@ impl<'a> Planner<'a> {
 
     fn kill(&mut self, instance: &'a Instance) {
         let info = &instance.info;
-        let again = self
-            .input
-            .kills
-            .get(&info.mesos_task_id)
-            .map(|sent| sent.saturating_add(KILL_RETRY).unwrap_or(Timestamp::MAX));
-        let due = again.is_none_or(|again| again <= self.input.now);
+        let (due, next) = self.due(&self.input.sent.kills, &info.mesos_task_id);
         if due {
             self.plan.steps.push(Step::Kill {
                 address: info.address(),
@@ -221,8 +225,16 @@ impl<'a> Planner<'a> {
                 agent_id: info.agent_id.clone(),
             });
         }
-        let next = if due { self.input.now.saturating_add(KILL_RETRY).ok() } else { again };
         self.wait(info.member, format!("member {} is stopping at {}", info.member, info.address()), next);
+    }
+
+    /// Whether something sent to a task is to be sent (again), and when to look again.
+    fn due(&self, sent: &BTreeMap<String, Timestamp>, task: &str) -> (bool, Option<Timestamp>) {
+        let after = |at: Timestamp| at.saturating_add(SEND_AGAIN).unwrap_or(Timestamp::MAX);
+        match sent.get(task).map(|at| after(*at)) {
+            Some(again) if again > self.input.now => (false, Some(again)),
+            Some(_) | None => (true, Some(after(self.input.now))),
+        }
     }
 }
 

@@ -67,6 +67,11 @@ pub enum Step {
         /// Why.
         why: String,
     },
+    /// Tell an executor again to read its keys.
+    Nudge {
+        /// Which instance.
+        address: Address,
+    },
     /// Take over a changed policy that needs nothing done on the agent.
     Amend {
         /// Which instance.
@@ -150,6 +155,7 @@ impl fmt::Display for Step {
             Self::Forget { address, member, tombstone: false, why } => {
                 write!(f, "forget member {member} at {address}: {why}")
             }
+            Self::Nudge { address } => write!(f, "tell the executor of {address} again to read its keys"),
             Self::Amend { address, .. } => write!(f, "amend the record of {address}"),
         }
     }

@@ -2,29 +2,31 @@
 
 use crate::{Cluster, Persistence, RuleFault};
 
-/// Why `new` may not follow `old`; empty when it may.
-pub fn check_change(old: &Cluster, new: &Cluster) -> Vec<RuleFault> {
+/// Why `new` may not follow `old`, each with the path it is about; empty when it may.
+pub fn check_change(old: &Cluster, new: &Cluster) -> Vec<(&'static str, RuleFault)> {
     let mut faults = Vec::new();
     if old.name != new.name {
-        faults.push(RuleFault::new(format!("metadata.name cannot change from {} to {}", old.name, new.name)));
+        let message = format!("cannot change from {} to {}", old.name, new.name);
+        faults.push(("metadata.name", RuleFault::new(message)));
     }
     let (was, is) = (old.spec.shape.kind(), new.spec.shape.kind());
     if was != is {
         let (was, is) = (was.manifest_kind(), is.manifest_kind());
         let hint = format!("declare the {is} under another name, move clients, then delete {}", old.name);
-        faults.push(RuleFault::new(format!("kind cannot change from {was} to {is}")).hint(hint));
+        let fault = RuleFault::new(format!("cannot change from {was} to {is}"));
+        faults.push(("kind", fault.hint(hint)));
         return faults;
     }
     // A dump or append-only file of a newer version is refused by an older one at start.
     let keeps_data = old.spec.persistence != Persistence::None && new.spec.persistence != Persistence::None;
     if keeps_data && release(&new.spec.version) < release(&old.spec.version) {
         let message = format!(
-            "spec.version cannot go back from {} to {} with persistence: the files on disk may be too new to read",
+            "cannot go back from {} to {} with persistence: the files on disk may be too new to read",
             old.spec.version, new.spec.version
         );
-        faults.push(
-            RuleFault::new(message).hint("set persistence.mode to none first, if the data may be lost"),
-        );
+        let fault =
+            RuleFault::new(message).hint("set persistence.mode to none first, if the data may be lost");
+        faults.push(("spec.version", fault));
     }
     faults
 }
@@ -63,17 +65,14 @@ mod tests {
         let new = cluster("Memcache", "instances: 2", "1.6.18", "none");
         let faults = check_change(&old, &new);
         assert_eq!(faults.len(), 1);
-        assert_eq!(faults[0].message, "kind cannot change from Redis to Memcache");
+        assert_eq!(faults[0].0, "kind");
+        assert_eq!(faults[0].1.message, "cannot change from Redis to Memcache");
     }
 
     #[test]
     fn files_are_not_given_to_an_older_engine() {
         let old = cluster("Redis", "shards: 2", "7.0.15", "aof");
         let new = cluster("Redis", "shards: 2", "6.2.14", "aof");
-        assert!(
-            check_change(&old, &new)[0]
-                .message
-                .starts_with("spec.version cannot go back from 7.0.15 to 6.2.14")
-        );
+        assert!(check_change(&old, &new)[0].1.message.starts_with("cannot go back from 7.0.15 to 6.2.14"));
     }
 }

@@ -11,6 +11,7 @@ mod event;
 mod fault;
 mod fields;
 mod info;
+mod installed;
 pub mod keys;
 mod manifest;
 mod name;
@@ -34,8 +35,9 @@ pub use event::{EVENT_TTL_HOURS, Event, EventLevel, MAX_EVENTS};
 pub use fault::{Fault, RuleFault, Rules};
 pub use fields::API_VERSION;
 pub use info::{Desired, INFO_VERSION, Info, MAX_REPORT, NUDGE, Observed, Report, State};
+pub use installed::InstalledRules;
 pub use name::{ClusterName, MAX_CLUSTER_NAME, NameError};
-pub use parse::{Document, MAX_FILE_BYTES, MAX_SPEC_BYTES, parse_file, parse_key, parse_revision};
+pub use parse::{Document, MAX_FILE_BYTES, MAX_SPEC_BYTES, locate, parse_file, parse_key, parse_revision};
 pub use record::{
     DeletionMark, Endpoint, Endpoints, KEPT_REVISIONS, Leader, Quarantine, Record, Revision, Tombstone,
 };

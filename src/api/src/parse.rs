@@ -97,6 +97,17 @@ pub fn parse_key(name: &ClusterName, text: &[u8], rules: &dyn Rules) -> Result<C
     cluster
 }
 
+/// Gives a complaint its place: where the field of `path` stands in `text`, or the nearest field above it.
+pub fn locate(text: &str, path: &str, fault: RuleFault) -> Fault {
+    let source = Source::new(text);
+    let tree = documents::split(text).first().map(|part| {
+        let mut unheard = Faults::new(&source);
+        node::read(&mut unheard, part.range.clone())
+    });
+    let span = tree.and_then(|tree| tree.root).map_or(0..0, |root| check::find(&root, path));
+    source.fault(path, span, fault)
+}
+
 /// What [`Cluster::to_yaml`] wrote. Needs no rules: they have accepted it before.
 pub fn parse_revision(manifest: &str) -> Result<Cluster, Vec<Fault>> {
     let source = Source::new(manifest);

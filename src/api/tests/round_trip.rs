@@ -56,14 +56,12 @@ fn update(canaries: u32) -> impl Strategy<Value = Update> {
 }
 
 fn recovery() -> impl Strategy<Value = Recovery> {
-    (1..=100_u32, 0..86_400_000_u64, 1000..2_000_000_000_u64).prop_map(
-        |(restarts, after, more)| Recovery {
-            restarts_before_replace: restarts,
-            unreachable_after: Duration::from_millis(after),
-            replace_after: Duration::from_millis(after + more),
-            on_return: OnReturn::Keep,
-        },
-    )
+    (1..=100_u32, 0..86_400_000_u64, 1000..2_000_000_000_u64).prop_map(|(restarts, after, more)| Recovery {
+        restarts_before_replace: restarts,
+        unreachable_after: Duration::from_millis(after),
+        replace_after: Duration::from_millis(after + more),
+        on_return: OnReturn::Keep,
+    })
 }
 
 fn spec() -> impl Strategy<Value = Spec> {

@@ -4,6 +4,7 @@
 //! Everything but [`connect`] and what it returns is pure.
 
 mod admin;
+pub mod cluster;
 mod command;
 mod conf;
 mod diff;

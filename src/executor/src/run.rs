@@ -28,6 +28,9 @@ pub const CLUSTER_LABEL: &str = "overlord_cluster";
 /// How long the last report may take to reach an agent that keeps no record of its executors.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// The same when the host ends the executor: its agent is most likely ending too.
+const STOPPED_FLUSH: Duration = Duration::from_secs(1);
+
 /// An executor's settings.
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -37,6 +40,8 @@ pub struct Config {
     pub limits: Limits,
     /// For update ids and jitter; must differ between executors.
     pub seed: u64,
+    /// Cancelled when the executor is told to end by its host: taken like SHUTDOWN.
+    pub stop: CancellationToken,
 }
 
 /// Why an executor ended without having told everything.
@@ -75,9 +80,10 @@ pub async fn run(
     instances: Arc<dyn Instances>,
     machine: Arc<dyn Machine>,
 ) -> Result<(), Error> {
-    let Config { env, limits, seed } = config;
+    let Config { env, limits, seed, stop: told_to_stop } = config;
     let patience = if env.checkpoint { env.recovery_timeout.max(FLUSH_TIMEOUT) } else { FLUSH_TIMEOUT };
     let limits = Limits {
+        // The agent kills what is left at the end of its grace period.
         shutdown_grace: limits.shutdown_grace.min(env.shutdown_grace_period.mul_f64(0.8)),
         ..limits
     };
@@ -85,12 +91,17 @@ pub async fn run(
     let stop = CancellationToken::new();
     let mut driver = pin!(driver.run(stop.clone()));
     let mut keeper = Keeper::new(limits, seed.rotate_left(32));
+    let mut stopping = false;
     let mut hands = Hands { handle, instances, machine, jobs: FuturesUnordered::new(), preparing: None };
 
     loop {
         let news = tokio::select! {
             biased;
             () = &mut driver => return Err(Error::Client),
+            () = told_to_stop.cancelled(), if !stopping => {
+                stopping = true;
+                Input::Shutdown.into()
+            }
             event = events.recv() => match event.map(input_of) {
                 Some(Some(input)) => input.into(),
                 Some(None) => continue,
@@ -112,6 +123,7 @@ pub async fn run(
     }
 
     let told = {
+        let patience = if stopping { STOPPED_FLUSH } else { patience };
         let mut told = pin!(timeout(patience, hands.handle.flushed()));
         loop {
             tokio::select! {
@@ -242,6 +254,8 @@ fn input_of(event: ExecutorEvent) -> Option<Input> {
         ExecutorEvent::Kill { task_id, grace } => Some(Input::Kill { task_id: task_id.value, grace }),
         ExecutorEvent::Shutdown => Some(Input::Shutdown),
         ExecutorEvent::Message(bytes) if bytes == NUDGE => Some(Input::Nudge),
+        // Messages sent while there was no subscription are lost for good.
+        ExecutorEvent::Subscribed(_) => Some(Input::Nudge),
         ExecutorEvent::Message(bytes) => {
             tracing::warn!(bytes = bytes.len(), "a message that this build does not know is ignored");
             None
@@ -250,7 +264,7 @@ fn input_of(event: ExecutorEvent) -> Option<Input> {
             tracing::warn!("the Mesos agent is lost; the server is kept");
             None
         }
-        ExecutorEvent::Subscribed(_) | ExecutorEvent::Acknowledged(_) => None,
+        ExecutorEvent::Acknowledged(_) => None,
     }
 }
 

@@ -132,7 +132,12 @@ impl Simulation {
         };
         let keys = TestKeys(Arc::new(Mutex::new(Some(first))));
         let env = ExecutorEnv::new("127.0.0.1:5051", FrameworkId::new("f"), ExecutorId::new(TASK));
-        let config = Config { env, limits: Limits::default(), seed: 42 };
+        let config = Config {
+            env,
+            limits: Limits::default(),
+            seed: 42,
+            stop: tokio_util::sync::CancellationToken::new(),
+        };
         let mut executors = JoinSet::new();
         let instances = instances.unwrap_or_else(|| Arc::new(keys.clone()));
         executors.spawn(run(config, agent.clone(), instances, model.clone()));

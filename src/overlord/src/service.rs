@@ -3,7 +3,6 @@
 use std::{collections::BTreeSet, sync::Arc};
 
 use overlord_controllers::{Catalogue, Controllers, NetworkEngines};
-use overlord_engines::EngineRules;
 use overlord_mesos::SchedulerTransport;
 use overlord_reconcile::{Clock as _, SystemClock};
 use overlord_server::{ApiConfig, ApiState};
@@ -28,6 +27,7 @@ pub(crate) async fn run(
         tracing::warn!(api = settings.api, "the API has no authentication and listens beyond loopback");
     }
     let catalogue = served(&settings.catalogue);
+    let rules = Arc::new(settings.catalogue.rules());
     let seed = uuid::Uuid::new_v4().as_u64_pair().0;
     let controllers = Controllers::new(
         settings,
@@ -41,7 +41,7 @@ pub(crate) async fn run(
     controllers.register_metrics(&mut registry);
     let state = ApiState::new(
         store,
-        Arc::new(EngineRules),
+        rules,
         Arc::new(move || clock.now()),
         catalogue,
         Arc::new(registry),

@@ -52,12 +52,12 @@ impl Processes {
         Self { prefix, supervisor, running, tasks }
     }
 
-    /// Ends all executors: SIGTERM to their sessions, SIGKILL to what is left after `grace`. Returns when
-    /// they are gone.
+    /// Ends all executors: SIGTERM to them, SIGKILL to what is left of their sessions after `grace`. Returns
+    /// when they are gone.
     pub async fn shutdown(&self, grace: Duration) {
         let mut tasks = std::mem::take(&mut *lock(&self.tasks));
         for session in self.sessions() {
-            session.signal(Signal::TERM);
+            session.signal_leader(Signal::TERM);
         }
         let ended = async { while tasks.join_next().await.is_some() {} };
         if tokio::time::timeout(grace, ended).await.is_err() {

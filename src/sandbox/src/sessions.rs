@@ -31,6 +31,13 @@ impl Session {
         stat(pid).map(|stat| Self { leader: pid, started: stat.started })
     }
 
+    /// Sends a signal to the session's first process alone, which ends the others as they want to be ended.
+    pub fn signal_leader(&self, signal: Signal) {
+        if let Some(leader) = stat(self.leader).filter(|leader| leader.started == self.started) {
+            send(leader, signal);
+        }
+    }
+
     /// Sends a signal to everything in the session; how many there were.
     pub fn signal(&self, signal: Signal) -> usize {
         signal_all(&BTreeSet::from([*self]), &[], signal)

@@ -9,13 +9,13 @@ use axum::{
 };
 use bytes::Bytes;
 use overlord_api::{
-    Cluster, ClusterName, Engine, Fault, Kind, Record, Revision, RuleFault, Rules, Task, TaskDesired,
-    TaskKind, check_change, keys, parse_key, parse_revision,
+    Cluster, ClusterName, Fault, Record, Revision, RuleFault, Rules, Task, TaskDesired, TaskKind,
+    check_change, keys, locate, parse_key, parse_revision,
 };
 use overlord_store::{Committed, Compare, Store, Txn};
 
 use crate::{
-    api::{ApiState, Catalogue},
+    api::ApiState,
     error::ApiError,
     extract::{Body, requested_by},
     read,
@@ -57,7 +57,7 @@ pub(crate) async fn put(
         if before.as_ref() == Some(&*cluster) {
             return Ok((StatusCode::OK, Json(answer(&name, &cluster, Applied::Unchanged, current_revision))));
         }
-        refuse_change(&state, &cluster).await?;
+        refuse_change(&state, &cluster, &text).await?;
         let key = keys::config(&name);
         let compare = match &current {
             Some(current) => Compare::ModRevision(key.clone(), current.mod_revision),
@@ -77,23 +77,23 @@ pub(crate) async fn put(
 }
 
 /// A cluster that runs may not become just anything.
-async fn refuse_change(state: &ApiState, new: &Cluster) -> Result<(), ApiError> {
+async fn refuse_change(state: &ApiState, new: &Cluster, text: &[u8]) -> Result<(), ApiError> {
     let refused = match accepted(&*state.store, &new.name).await? {
         Some((record, _)) if record.deletion.is_some() => return Ok(()),
         Some((_, Some(old))) => check_change(&old, new),
         Some((record, None)) if record.kind != new.spec.shape.kind() => {
-            vec![RuleFault::new(format!(
-                "{} is a {} and cannot become another kind",
-                new.name,
-                record.kind.manifest_kind()
-            ))]
+            let fault =
+                RuleFault::new(format!("cannot change, {} is a {}", new.name, record.kind.manifest_kind()));
+            vec![("kind", fault)]
         }
         Some((_, None)) | None => return Ok(()),
     };
     if refused.is_empty() {
         return Ok(());
     }
-    let details = refused.into_iter().map(without_place).collect();
+    // What was validated is UTF-8.
+    let text = String::from_utf8_lossy(text);
+    let details = refused.into_iter().map(|(path, fault)| fault_view(locate(&text, path, fault))).collect();
     Err(ApiError::invalid(format!("{} cannot be changed like this", new.name), details))
 }
 
@@ -239,8 +239,7 @@ async fn parse_in_background(
 }
 
 async fn validated(state: &ApiState, name: &ClusterName, text: Bytes) -> Result<Cluster, ApiError> {
-    let rules = CatalogueRules { inner: Arc::clone(&state.rules), catalogue: state.catalogue.clone() };
-    parse_in_background(Arc::new(rules), name, text).await?.map_err(|faults| {
+    parse_in_background(Arc::clone(&state.rules), name, text).await?.map_err(|faults| {
         let count = faults.len();
         let plural = if count == 1 { "" } else { "s" };
         ApiError::invalid(
@@ -250,37 +249,6 @@ async fn validated(state: &ApiState, name: &ClusterName, text: Bytes) -> Result<
     })
 }
 
-/// The engines' rules, and only the versions that this installation has.
-struct CatalogueRules {
-    inner: Arc<dyn Rules + Send + Sync>,
-    catalogue: Catalogue,
-}
-
-impl Rules for CatalogueRules {
-    fn version(&self, engine: Engine, version: &str) -> Result<(), RuleFault> {
-        self.inner.version(engine, version)?;
-        let versions = self.catalogue.get(&engine);
-        if versions.is_some_and(|versions| versions.contains(version)) {
-            return Ok(());
-        }
-        let known: Vec<&str> = versions.into_iter().flatten().map(String::as_str).collect();
-        let hint = if known.is_empty() {
-            format!("add [engines.{engine}.\"{version}\"] to the controller's settings")
-        } else {
-            format!("this controller has {}", known.join(", "))
-        };
-        Err(RuleFault::new(format!("{engine} {version} is not in the controller's catalogue")).hint(hint))
-    }
-
-    fn directive(&self, kind: Kind, version: &str, name: &str, value: &str) -> Result<(), RuleFault> {
-        self.inner.directive(kind, version, name, value)
-    }
-
-    fn whole(&self, cluster: &Cluster) -> Vec<(String, RuleFault)> {
-        self.inner.whole(cluster)
-    }
-}
-
 fn fault_view(fault: Fault) -> FaultView {
     FaultView {
         line: fault.line,
@@ -288,18 +256,6 @@ fn fault_view(fault: Fault) -> FaultView {
         start: fault.span.start,
         end: fault.span.end,
         path: fault.path,
-        message: fault.message,
-        hint: fault.hint.unwrap_or_default(),
-    }
-}
-
-fn without_place(fault: RuleFault) -> FaultView {
-    FaultView {
-        line: 0,
-        column: 0,
-        start: 0,
-        end: 0,
-        path: String::new(),
         message: fault.message,
         hint: fault.hint.unwrap_or_default(),
     }

@@ -13,8 +13,9 @@ use std::{
 
 use jiff::Timestamp;
 use overlord_api::{
-    Cluster, ClusterName, Condition, ConditionType, DeletionMark, Engine, Kind, Phase, Record, Revision,
-    RuleFault, Rules, Status, Task, TaskKind, TaskState, TaskStatus, Truth, keys, parse_key,
+    Cluster, ClusterName, Condition, ConditionType, DeletionMark, Engine, InstalledRules, Kind, Phase,
+    Record, Revision, RuleFault, Rules, Status, Task, TaskKind, TaskState, TaskStatus, Truth, keys,
+    parse_key,
 };
 use overlord_reconcile::SystemClock;
 use overlord_server::{
@@ -73,7 +74,7 @@ impl World {
         let shutdown = CancellationToken::new();
         let state = ApiState::new(
             store.clone(),
-            Arc::new(SomeRules),
+            Arc::new(InstalledRules::new(Arc::new(SomeRules), catalogue.clone(), Kind::ALL)),
             Arc::new(now),
             catalogue,
             Arc::new(Registry::default()),

@@ -171,16 +171,13 @@ impl<'a> Planner<'a> {
                 Standing::Accepting => {
                     accepting = true;
                     let info = &instance.info;
-                    self.wait(
+                    let why = format!(
+                        "member {} at {} takes configuration {}",
                         info.member,
-                        format!(
-                            "member {} at {} takes configuration {}",
-                            info.member,
-                            info.address(),
-                            info.desired.config
-                        ),
-                        None,
+                        info.address(),
+                        info.desired.config
                     );
+                    self.nudge(instance, why);
                 }
                 Standing::Config(_) | Standing::Refused | Standing::Anew(_) | Standing::Healing => {}
             }
@@ -215,6 +212,16 @@ impl<'a> Planner<'a> {
         }
     }
 
+    /// Waits for an executor, and tells it again now and then: a message can get lost.
+    fn nudge(&mut self, instance: &'a Instance, why: String) {
+        let info = &instance.info;
+        let (due, next) = self.due(&self.input.sent.nudges, &info.mesos_task_id);
+        if due {
+            self.plan.steps.push(Step::Nudge { address: info.address() });
+        }
+        self.wait(info.member, why, next);
+    }
+
     /// Whether more than the canary may be changed; says so when not.
     fn past_canary(&mut self, changed: usize, rest: usize) -> bool {
         let canary = self.input.spec.update.canary;
@@ -242,11 +249,8 @@ impl<'a> Planner<'a> {
                 Standing::Restarting => {
                     down += 1;
                     if info.desired.state != State::Draining {
-                        self.wait(
-                            info.member,
-                            format!("member {} at {} restarts", info.member, info.address()),
-                            None,
-                        );
+                        let why = format!("member {} at {} restarts", info.member, info.address());
+                        self.nudge(instance, why);
                     }
                 }
                 _ if info.observed.state != State::Running => down += 1,

@@ -7,7 +7,7 @@ use jiff::{SignedDuration, Timestamp};
 use overlord_api::{Address, DeletionMark, Info, OnDisk, Persistence, Record, Resources, Spec, State};
 use proptest::prelude::*;
 
-use super::{Control, Input, Plan, plan, render};
+use super::{Control, Input, Plan, Sent, plan, render};
 use crate::{
     Known, digest,
     pool::{
@@ -24,7 +24,7 @@ struct World {
     record: Record,
     instances: Vec<Instance>,
     keys: BTreeMap<Address, Known<u64>>,
-    kills: BTreeMap<String, Timestamp>,
+    sent: Sent,
     control: Control,
     now: Timestamp,
 }
@@ -39,7 +39,7 @@ impl World {
             record: samples::record(members),
             instances,
             keys: BTreeMap::new(),
-            kills: BTreeMap::new(),
+            sent: Sent::default(),
             control: Control::Run { promoted: false },
             now: samples::at(60),
         }
@@ -53,7 +53,7 @@ impl World {
             record: &self.record,
             instances: &self.instances,
             keys: &self.keys,
-            kills: &self.kills,
+            sent: &self.sent,
             control: &self.control,
             now: self.now,
         })
@@ -185,6 +185,11 @@ fn a_new_text_goes_to_one_member_first_then_to_all() {
     world.instances[0] = instance(&world.spec, (*world.instances[0].info).clone());
     world.edit(0, |info| info.desired.config = 2);
     assert_eq!(written(&world.plan()), []);
+    // Nothing was heard for a while: the executor is told again.
+    let nudged = |plan: &Plan| plan.steps.iter().filter(|step| matches!(step, Step::Nudge { .. })).count();
+    assert_eq!(nudged(&world.plan()), 1);
+    world.sent.nudges.insert(world.instances[0].info.mesos_task_id.clone(), world.now);
+    assert_eq!(nudged(&world.plan()), 0);
     world.edit(0, |info| info.observed.config = 2);
     assert_eq!(written(&world.plan()), [(1, 2), (2, 2)]);
 }
@@ -309,9 +314,9 @@ fn a_deletion_ends_all_and_gives_up_what_cannot_be_reached() {
         ]
     ));
     // The kill is repeated, but not at once.
-    world.kills.insert(world.instances[2].info.mesos_task_id.clone(), world.now);
+    world.sent.kills.insert(world.instances[2].info.mesos_task_id.clone(), world.now);
     assert!(!world.plan().steps.iter().any(|step| matches!(step, Step::Kill { .. })));
-    world.now = world.now.checked_add(super::KILL_RETRY).unwrap();
+    world.now = world.now.checked_add(super::SEND_AGAIN).unwrap();
     assert!(world.plan().steps.iter().any(|step| matches!(step, Step::Kill { .. })));
 }
 
@@ -354,6 +359,7 @@ impl World {
                     }
                 }),
                 Step::Forget { address, .. } => self.instances.retain(|i| i.info.address() != *address),
+                Step::Nudge { .. } => {}
                 Step::Amend { address, on_disk } => self.at(*address, |_, info| info.on_disk = *on_disk),
             }
         }

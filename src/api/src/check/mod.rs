@@ -136,7 +136,7 @@ fn whole(faults: &mut Faults<'_>, root: &Node, cluster: &Cluster, rules: &dyn Ru
 }
 
 /// Where the field of a path stands, or the nearest field above it.
-fn find(root: &Node, path: &str) -> Range<usize> {
+pub(crate) fn find(root: &Node, path: &str) -> Range<usize> {
     let mut node = root;
     let mut span = root.span.start..root.span.start;
     for name in path.split('.') {

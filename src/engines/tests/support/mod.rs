@@ -88,23 +88,36 @@ impl Server {
         let mut said = String::new();
         // A port that was free may be taken before the server binds it.
         for _ in 0..5 {
-            let (port, bus_port) = (free_port(), free_port());
-            let conf = input.render(port, bus_port);
-            let conf = ServerConf::parse(&format!("{}{more}", conf.as_str())).unwrap();
-            let dir = TempDir::new().unwrap();
-            for file in fs::read_dir(files.path()).unwrap().flatten() {
-                fs::copy(file.path(), dir.path().join(file.file_name())).unwrap();
+            match Self::start_at(input, more, files, (free_port(), free_port())) {
+                Ok(server) => return server,
+                Err(console) => said = console,
             }
-            let mut child = spawn(input.kind, &conf, dir.path());
-            if listens(&mut child, port) {
-                return Self { kind: input.kind, port, conf, dir, child };
-            }
-            said = console(dir.path());
             if !said.contains("in use") {
                 break;
             }
         }
         panic!("the server did not start: {said}");
+    }
+
+    /// On a data and a bus port; what the server said when it ended instead.
+    pub(crate) fn start_at(
+        input: &Input,
+        more: &str,
+        files: &TempDir,
+        (port, bus_port): (u16, u16),
+    ) -> Result<Self, String> {
+        let conf = input.render(port, bus_port);
+        let conf = ServerConf::parse(&format!("{}{more}", conf.as_str())).unwrap();
+        let dir = TempDir::new().unwrap();
+        for file in fs::read_dir(files.path()).unwrap().flatten() {
+            fs::copy(file.path(), dir.path().join(file.file_name())).unwrap();
+        }
+        let mut child = spawn(input.kind, &conf, dir.path());
+        if listens(&mut child, port) {
+            Ok(Self { kind: input.kind, port, conf, dir, child })
+        } else {
+            Err(console(dir.path()))
+        }
     }
 
     pub(crate) const fn address(&self) -> Address {

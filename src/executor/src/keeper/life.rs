@@ -307,7 +307,9 @@ impl Keeper {
     fn disposal(&self) -> Disposal {
         let Some(instance) = &self.instance else { return Disposal::Keep };
         let on_disk = match &self.last_word {
-            Some(Ok(None)) => instance.on_disk,
+            // Deleted or replaced while its agent was away; nobody says which, and a replaced member's data
+            // may be the only copy.
+            Some(Ok(None)) => OnDisk::Retain,
             Some(Ok(Some(keys))) => {
                 let ours = keys.info.mesos_task_id == instance.task_id;
                 if !ours || keys.info.desired.state != State::Gone {

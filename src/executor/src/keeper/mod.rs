@@ -61,7 +61,7 @@ impl Default for Limits {
             read_deadline: Duration::from_mins(1),
             reread: Duration::from_mins(1),
             grace: Duration::from_secs(30),
-            shutdown_grace: Duration::from_secs(4),
+            shutdown_grace: Duration::from_secs(60),
         }
     }
 }

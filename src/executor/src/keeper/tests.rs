@@ -383,7 +383,7 @@ fn the_directory_goes_only_on_a_clear_word() {
         change(&mut keys.info);
         Ok(Some(keys))
     };
-    assert_eq!(end(Ok(None), false), Disposal::Remove);
+    assert_eq!(end(Ok(None), false), Disposal::MoveAside);
     assert_eq!(end(Ok(None), true), Disposal::MoveAside);
     assert_eq!(end(with(&|info| info.desired.state = State::Gone), false), Disposal::Remove);
     assert_eq!(end(with(&|_| ()), false), Disposal::Keep);
@@ -426,7 +426,7 @@ fn a_kill_finds_an_end_in_every_phase() {
         }
         assert_eq!(story.last().0, TaskState::Killed, "{phase}");
         if story.keeper.phase != Phase::Done {
-            assert_eq!(story.read(Ok(None)).disposal(), Some(Disposal::Remove), "{phase}");
+            assert_eq!(story.read(Ok(None)).disposal(), Some(Disposal::MoveAside), "{phase}");
             story.step(Input::CleanedUp);
         }
         assert_eq!(story.effects.last(), Some(&Effect::Finish), "{phase}");

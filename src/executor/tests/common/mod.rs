@@ -249,7 +249,12 @@ impl World {
         let machine: Arc<dyn Machine> =
             Arc::new(LinuxMachine::new(self.root.path(), self.install.clone()).unwrap());
         let env = ExecutorEnv::new("127.0.0.1:5051", FrameworkId::new("f"), ExecutorId::new(TASK));
-        let config = Config { env, limits: self.limits.clone(), seed: 1 };
+        let config = Config {
+            env,
+            limits: self.limits.clone(),
+            seed: 1,
+            stop: tokio_util::sync::CancellationToken::new(),
+        };
         let (agent, keys) = (Arc::clone(&self.agent), Arc::new(self.keys.clone()));
         self.executors.spawn(run(config, agent, keys, machine));
     }

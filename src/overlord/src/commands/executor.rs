@@ -5,6 +5,11 @@ use std::{path::PathBuf, sync::Arc};
 use overlord_executor::{Config, EtcdInstances, Install, Limits, LinuxMachine};
 use overlord_mesos::{ExecutorEnv, HttpConfig, HttpExecutor};
 use overlord_store::EtcdConfig;
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    task::JoinSet,
+};
+use tokio_util::sync::CancellationToken;
 
 use crate::{
     cli,
@@ -52,15 +57,38 @@ pub(crate) fn run(args: Args, log: &LogArgs) -> Result<(), Failure> {
         .map_err(|error| Failure::failed(chain(&error), "look at the agent's attribute overlord_data"))?;
     // Update ids and jitter must differ between executors of one host that start in the same moment.
     let seed = uuid::Uuid::new_v4().as_u64_pair().0;
-    let config = Config { env, limits: Limits::default(), seed };
-    cli::current_thread()?
-        .block_on(overlord_executor::run(
+    let stop = CancellationToken::new();
+    let config = Config { env, limits: Limits::default(), seed, stop: stop.clone() };
+    cli::current_thread()?.block_on(async move {
+        let mut signals = JoinSet::new();
+        signals.spawn(told_to_end(stop)?);
+        overlord_executor::run(
             config,
             Arc::new(transport),
             Arc::new(EtcdInstances::new(etcd)),
             Arc::new(machine),
-        ))
+        )
+        .await
         .map_err(|error| Failure::failed(chain(&error), ""))
+    })
+}
+
+/// SIGTERM and SIGINT, once or often, mean: stop the server as it wants to be stopped.
+fn told_to_end(stop: CancellationToken) -> Result<impl Future<Output = ()>, Failure> {
+    let install = |kind| signal(kind).map_err(|error| Failure::io("signals", &error));
+    let mut terminate = install(SignalKind::terminate())?;
+    let mut interrupt = install(SignalKind::interrupt())?;
+    Ok(async move {
+        tokio::select! {
+            biased;
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        tracing::info!("told to end");
+        stop.cancel();
+        // The handlers stay: a second signal must not end this process before the server has ended.
+        std::future::pending().await
+    })
 }
 
 /// `user:password`, one line.
