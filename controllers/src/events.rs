@@ -18,8 +18,20 @@ const FLUSH: Duration = Duration::from_secs(1);
 /// A lease is used for new events for so long, then the next one is taken.
 const LEASE_REUSE: Duration = Duration::from_secs(3600);
 
+/// Bytes of an object's name in an event.
+const MAX_OBJECT: usize = 120;
+
+/// Bytes of an event's message.
+const MAX_MESSAGE: usize = 1024;
+
 /// The folder of events that belong to no legal cluster name.
 pub(crate) const NO_CLUSTER: &str = "_";
+
+/// The first `most` bytes of a text, at a character's end.
+fn cut(text: &str, most: usize) -> &str {
+    let end = (0..=most.min(text.len())).rev().find(|&at| text.is_char_boundary(at)).unwrap_or(0);
+    &text[..end]
+}
 
 /// Something that happened.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -91,6 +103,8 @@ impl Recorder {
             EventLevel::Warning => tracing::warn!(cluster = folder, object, reason, message, "event"),
             EventLevel::Normal => tracing::info!(cluster = folder, object, reason, message, "event"),
         }
+        let object = cut(&object, MAX_OBJECT).to_owned();
+        let message = cut(&message, MAX_MESSAGE).to_owned();
         let name = format!("{}.{reason}", object.replace('/', "-"));
         let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
         let events = inner.folders.entry(folder.to_owned()).or_default();
@@ -120,13 +134,24 @@ impl Recorder {
             first: now,
             last: now,
         });
-        event.count += 1;
+        event.count = event.count.saturating_add(1);
         event.last = now;
         event.level = level;
         event.message = message;
         inner.dirty.insert((folder.to_owned(), name));
         drop(inner);
         self.wake.notify_one();
+    }
+
+    /// Forgets events whose lease has ended.
+    pub(crate) fn prune(&self) {
+        let now = self.clock.now();
+        let ttl = jiff::SignedDuration::from_hours(i64::from(EVENT_TTL_HOURS));
+        let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        for events in inner.folders.values_mut() {
+            events.retain(|_, event| now.duration_since(event.last) <= ttl);
+        }
+        inner.folders.retain(|_, events| !events.is_empty());
     }
 
     /// Writes what was counted, until `shutdown`; then once more.

@@ -34,10 +34,17 @@ pub(crate) struct Context {
 pub(crate) fn fold(info: &Info, status: &TaskStatus, context: Context) -> Folded {
     let mut next = info.clone();
     let report = report_of(status);
+    let served = context.now.as_second() - info.observed.since.as_second();
+    if info.observed.state == State::Running && served >= FORGIVEN_AFTER_SECONDS {
+        next.observed.failures = 0;
+    }
     match status.state {
         TaskState::Staging | TaskState::Starting => {
-            if !matches!(info.observed.state, State::Pending | State::Staging) {
+            if !matches!(info.observed.state, State::Pending | State::Staging | State::Unreachable) {
                 return Folded::Unchanged;
+            }
+            if info.observed.state == State::Unreachable {
+                next.observed.message.clear();
             }
             next.observed.state = State::Staging;
             if let Some(report) = &report {
@@ -72,7 +79,7 @@ pub(crate) fn fold(info: &Info, status: &TaskStatus, context: Context) -> Folded
                 return Folded::Unchanged;
             }
             if context.agent_registered {
-                end(&mut next, status, report.as_ref(), context.now);
+                end(&mut next, status, report.as_ref());
             } else {
                 next.observed.state = State::Unreachable;
                 next.observed.message =
@@ -98,9 +105,13 @@ pub(crate) fn fold(info: &Info, status: &TaskStatus, context: Context) -> Folded
             if is_over(info.observed.state) {
                 return Folded::Unchanged;
             }
-            end(&mut next, status, report.as_ref(), context.now);
+            end(&mut next, status, report.as_ref());
         }
         TaskState::Unknown => return Folded::Unchanged,
+    }
+    if next.observed.state == State::Running {
+        // Forgiven when it stops serving: nothing is written for time alone.
+        next.observed.failures = info.observed.failures;
     }
     if next == *info {
         return Folded::Unchanged;
@@ -117,7 +128,7 @@ const fn is_over(state: State) -> bool {
 }
 
 /// The Mesos task ended.
-fn end(next: &mut Info, status: &TaskStatus, report: Option<&Report>, now: Timestamp) {
+fn end(next: &mut Info, status: &TaskStatus, report: Option<&Report>) {
     if let Some(report) = report {
         apply(next, report);
     }
@@ -127,9 +138,7 @@ fn end(next: &mut Info, status: &TaskStatus, report: Option<&Report>, now: Times
         next.observed.state = State::Gone;
         return;
     }
-    let served = now.as_second() - next.observed.since.as_second();
-    let steady = next.observed.state == State::Running && served >= FORGIVEN_AFTER_SECONDS;
-    next.observed.failures = if steady { 1 } else { next.observed.failures.saturating_add(1) };
+    next.observed.failures = next.observed.failures.saturating_add(1);
     next.observed.state = State::Failed;
 }
 
@@ -291,6 +300,26 @@ mod tests {
         let (late, _) =
             changed(fold(&info, &status(TaskState::Failed), Context { now: samples::at(90), ..context() }));
         assert_eq!(late.observed.failures, 1);
+    }
+
+    #[test]
+    fn an_end_with_a_report_forgives_as_well_and_so_does_a_restart_in_place() {
+        let mut info = samples::info(0, State::Running);
+        info.observed.failures = 3;
+        let late = Context { now: samples::at(90), ..context() };
+        let (ended, _) =
+            changed(fold(&info, &with_report(TaskState::Failed, &samples::report(State::Failed)), late));
+        assert_eq!(ended.observed.failures, 1);
+        let restarting = with_report(TaskState::Running, &samples::report(State::Restarting));
+        let (restarted, _) = changed(fold(&info, &restarting, late));
+        assert_eq!(restarted.observed.failures, 0);
+    }
+
+    #[test]
+    fn an_agent_that_returns_with_a_loading_server_is_back() {
+        let (back, _) =
+            changed(fold(&samples::info(0, State::Unreachable), &status(TaskState::Starting), context()));
+        assert_eq!(back.observed.state, State::Staging);
     }
 
     #[test]

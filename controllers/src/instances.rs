@@ -7,6 +7,7 @@ use std::{
     time::Duration,
 };
 
+use futures::{StreamExt as _, stream};
 use overlord_api::{Address, ClusterName, EventLevel, Info, keys};
 use overlord_mesos::v1::{AgentId, TaskId, TaskState, TaskStatus};
 use overlord_reconcile::Revision;
@@ -22,6 +23,9 @@ use crate::{
 
 /// Infos written in one transaction: a compare and a put each.
 const BATCH: usize = 60;
+
+/// Acknowledgements sent at once.
+const ACKNOWLEDGED_AT_ONCE: usize = 16;
 
 /// Pauses between attempts to store an update while the store does not answer.
 const STORE_RETRY: [Duration; 5] = [
@@ -39,6 +43,11 @@ pub(crate) struct TaskIndex {
 }
 
 impl TaskIndex {
+    /// Remembers a task that was just recorded.
+    pub(crate) fn insert(&self, task: &str, cluster: &ClusterName, address: Address) {
+        lock(&self.places).insert(task.to_owned(), (cluster.clone(), address));
+    }
+
     fn find(&self, shared: &Shared, task: &str) -> Option<(ClusterName, Arc<Info>, Revision)> {
         let place = lock(&self.places).get(task).cloned();
         if let Some(found) = place.and_then(|(cluster, address)| current(shared, &cluster, address, task)) {
@@ -78,13 +87,8 @@ fn current(
 
 /// Stores and acknowledges `statuses`, in their order. Returns when all are stored, or when this
 /// controller leads no more.
-pub(crate) async fn absorb(
-    shared: &Shared,
-    index: &TaskIndex,
-    statuses: Vec<TaskStatus>,
-) -> Result<(), Error> {
+pub(crate) async fn absorb(shared: &Shared, statuses: Vec<TaskStatus>) -> Result<(), Error> {
     for status in &statuses {
-        shared.sync.heard(&status.task_id);
         if let Some(agent) = &status.agent_id
             && matches!(status.state, TaskState::Starting | TaskState::Running | TaskState::Killing)
         {
@@ -98,13 +102,20 @@ pub(crate) async fn absorb(
         let mut seen: BTreeSet<TaskId> = BTreeSet::new();
         let (round, later): (Vec<_>, Vec<_>) =
             rest.into_iter().partition(|status| seen.len() < BATCH && seen.insert(status.task_id.clone()));
-        match store_round(shared, index, &round).await {
+        match store_round(shared, &round).await {
             Ok(()) => {
                 failures = 0;
                 acknowledge(shared, &round).await;
                 rest = later;
             }
-            Err(LedgerError::Conflict) => rest = in_order(round, later),
+            Err(LedgerError::Conflict) => {
+                // The cache knows better by now, as a rule; else its watch is behind.
+                if failures > 0 {
+                    tokio::time::sleep(STORE_RETRY[failures]).await;
+                }
+                failures = (failures + 1).min(STORE_RETRY.len() - 1);
+                rest = in_order(round, later);
+            }
             Err(LedgerError::Store(error @ (Error::Fenced(_) | Error::Denied(_)))) => return Err(error),
             Err(LedgerError::Store(error)) => {
                 tracing::warn!(%error, updates = round.len() + later.len(), "status updates wait for the store");
@@ -122,12 +133,14 @@ fn in_order(mut round: Vec<TaskStatus>, later: Vec<TaskStatus>) -> Vec<TaskStatu
     round
 }
 
-async fn store_round(shared: &Shared, index: &TaskIndex, round: &[TaskStatus]) -> Result<(), LedgerError> {
+async fn store_round(shared: &Shared, round: &[TaskStatus]) -> Result<(), LedgerError> {
     let mut batch = Batch::default();
     let mut touched: BTreeSet<ClusterName> = BTreeSet::new();
     let mut happenings: Vec<(ClusterName, Happening)> = Vec::new();
+    let mut answered: Vec<(&TaskId, ClusterName)> = Vec::new();
     for status in round {
-        let Some((cluster, info, revision)) = index.find(shared, status.task_id.as_str()) else {
+        let Some((cluster, info, revision)) = shared.index.find(shared, status.task_id.as_str()) else {
+            shared.sync.heard(&status.task_id);
             stranger(shared, status).await;
             continue;
         };
@@ -136,14 +149,16 @@ async fn store_round(shared: &Shared, index: &TaskIndex, round: &[TaskStatus]) -
                 || shared.launcher.is_registered(&AgentId::new(info.agent_id.as_str()));
         let context = Context { agent_registered, now: shared.clock.now() };
         match fold(&info, status, context) {
-            Folded::Unchanged => {}
+            Folded::Unchanged => answered.push((&status.task_id, cluster)),
             Folded::Ask => {
+                shared.sync.heard(&status.task_id);
                 let agent = AgentId::new(info.agent_id.as_str());
                 shared.sync.ask(shared.clock.monotonic(), status.task_id.clone(), Some(agent));
             }
             Folded::Changed(next, happening) => {
                 batch.put_json(keys::info(&cluster, info.address()), &*next, Expect::At(revision));
                 happenings.extend(happening.map(|happening| (cluster.clone(), happening)));
+                answered.push((&status.task_id, cluster.clone()));
                 touched.insert(cluster);
             }
         }
@@ -154,6 +169,12 @@ async fn store_round(shared: &Shared, index: &TaskIndex, round: &[TaskStatus]) -
     for (cluster, happening) in happenings {
         shared.events.record(cluster.as_str(), happening);
     }
+    // Only what is stored is answered: a pass in between would see the old state without an open question.
+    for (task, cluster) in answered {
+        if shared.sync.heard(task) {
+            touched.insert(cluster);
+        }
+    }
     for cluster in touched {
         shared.enqueue(&cluster);
     }
@@ -161,12 +182,15 @@ async fn store_round(shared: &Shared, index: &TaskIndex, round: &[TaskStatus]) -
 }
 
 async fn acknowledge(shared: &Shared, round: &[TaskStatus]) {
-    for status in round.iter().filter(|status| status.uuid.is_some()) {
-        if let Err(error) = shared.mesos.acknowledge(status).await {
-            // Mesos repeats what is not acknowledged, and storing it again changes nothing.
-            tracing::debug!(task = %status.task_id, %error, "update not acknowledged");
-        }
-    }
+    let wanted = round.iter().filter(|status| status.uuid.is_some());
+    stream::iter(wanted)
+        .for_each_concurrent(ACKNOWLEDGED_AT_ONCE, |status| async move {
+            if let Err(error) = shared.mesos.acknowledge(status).await {
+                // Mesos repeats what is not acknowledged, and storing it again changes nothing.
+                tracing::debug!(task = %status.task_id, %error, "update not acknowledged");
+            }
+        })
+        .await;
 }
 
 /// An update of a task that no info names.

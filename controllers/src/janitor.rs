@@ -11,7 +11,7 @@ use overlord_api::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    leader::remember,
+    leader::{remember, remember_framework_once},
     ledger::{Batch, Expect, TaskValue},
     shared::Shared,
 };
@@ -33,16 +33,25 @@ pub(crate) async fn run(shared: &Shared, shutdown: CancellationToken) {
             () = shutdown.cancelled() => return,
             () = tokio::time::sleep(PERIOD) => {}
         }
-        if let Some(file) = &shared.settings.state_file {
+        if let (Some(file), false) = (&shared.settings.state_file, shared.went_back) {
             let caches = [shared.ledger.clusters.revision(), shared.ledger.tasks.revision()];
             remember(file, caches.into_iter().max().unwrap_or_default());
         }
-        let batch = expired(shared);
-        if batch.is_empty() {
-            continue;
+        shared.events.prune();
+        if let Some(id) = shared.mesos.framework_id()
+            && let Err(error) = remember_framework_once(shared, &id).await
+        {
+            tracing::debug!(%error, "framework id not checked");
         }
-        if let Err(error) = shared.ledger.commit(batch).await {
-            tracing::debug!(%error, "sweep not written");
+        loop {
+            let batch = expired(shared);
+            if batch.is_empty() || shutdown.is_cancelled() {
+                break;
+            }
+            if let Err(error) = shared.ledger.commit(batch).await {
+                tracing::debug!(%error, "sweep not written");
+                break;
+            }
         }
     }
 }
@@ -61,7 +70,9 @@ fn expired(shared: &Shared) -> Batch {
         let (Key::TaskStatus(id), TaskValue::Status(status)) = (Key::parse(&key), &*seen.value) else {
             continue;
         };
-        let old = status.finished_at.is_some_and(|at| now.duration_since(at) > ORPHANED_TASK);
+        // A status without its request speaks of nothing.
+        let alone = shared.ledger.tasks.get(&keys::task(id)).is_none();
+        let old = alone || status.finished_at.is_some_and(|at| now.duration_since(at) > ORPHANED_TASK);
         if old && batch.operations() < AT_ONCE && is_orphan(shared, id) {
             batch.delete(key.to_string(), Expect::At(seen.mod_revision));
             batch.delete(keys::task(id), Expect::Any);

@@ -27,8 +27,8 @@ use crate::{
 /// MiB, the unit of Mesos' mem and disk.
 pub(crate) const MIB: u64 = 1024 * 1024;
 
-/// Members placed on one agent, and the offers to launch them with. Its addresses are reserved until
-/// it is dropped: by then they are recorded, or not used.
+/// Members placed on one agent, and the offers to launch them with. Dropped, it frees its addresses (by
+/// then they are recorded, or not used), and gives back the offers unless they were used.
 #[derive(Debug)]
 pub(crate) struct Grant {
     pub(crate) agent: AgentId,
@@ -36,16 +36,47 @@ pub(crate) struct Grant {
     pub(crate) role: String,
     pub(crate) offers: Vec<Offer>,
     pub(crate) placements: Vec<Placement>,
-    reserved: Arc<Mutex<BTreeSet<Address>>>,
+    /// The subscription that the offers belong to.
+    subscription: u64,
+    used: bool,
+    desk: Arc<Desk>,
+}
+
+impl Grant {
+    /// The offers went out with an ACCEPT.
+    pub(crate) fn used(&mut self) {
+        self.used = true;
+    }
+
+    /// One of the offers is void.
+    pub(crate) fn void(&mut self, offer: &OfferId) {
+        self.offers.retain(|held| held.id != *offer);
+    }
 }
 
 impl Drop for Grant {
     fn drop(&mut self) {
-        let mut reserved = lock(&self.reserved);
+        let mut reserved = lock(&self.desk.reserved);
         for placement in &self.placements {
             reserved.remove(&placement.address);
         }
+        drop(reserved);
+        if !self.used {
+            let offers = std::mem::take(&mut self.offers);
+            lock(&self.desk.returned).push((self.subscription, offers));
+            self.desk.wake.notify_one();
+        }
     }
+}
+
+/// Where grants give back what they did not use.
+#[derive(Debug, Default)]
+struct Desk {
+    /// Addresses of grants that are not settled.
+    reserved: Mutex<BTreeSet<Address>>,
+    /// Offers that were not used, with the subscription they belong to.
+    returned: Mutex<Vec<(u64, Vec<Offer>)>>,
+    wake: Notify,
 }
 
 /// What placing came to.
@@ -60,12 +91,19 @@ pub(crate) struct Granted {
 #[derive(Debug)]
 pub(crate) struct Wanted<'a> {
     pub(crate) cluster: &'a ClusterName,
-    pub(crate) requests: &'a [Request],
+    /// Members that share the hosts they must keep away from.
+    pub(crate) groups: &'a [Group],
     pub(crate) rules: &'a overlord_api::Placement,
     pub(crate) members: u32,
     pub(crate) placed: &'a [Placed],
     pub(crate) taken: BTreeSet<Address>,
-    pub(crate) exclude_hosts: &'a BTreeSet<IpAddr>,
+}
+
+/// Members to be placed, and the hosts they must keep away from.
+#[derive(Debug, Default)]
+pub(crate) struct Group {
+    pub(crate) requests: Vec<Request>,
+    pub(crate) exclude_hosts: BTreeSet<IpAddr>,
 }
 
 #[derive(Debug)]
@@ -75,17 +113,18 @@ struct State {
     demand: BTreeMap<ClusterName, Vec<String>>,
     /// Agents that made an offer or spoke in this subscription: they are registered.
     registered: BTreeSet<AgentId>,
+    /// The subscription whose offers are in the book.
+    subscription: u64,
 }
 
 /// See the module.
 pub(crate) struct Launcher {
     state: Mutex<State>,
-    reserved: Arc<Mutex<BTreeSet<Address>>>,
+    desk: Arc<Desk>,
     roles: Vec<String>,
     mesos: SchedulerHandle,
     clock: Arc<dyn Clock>,
     trigger: Trigger<Subject>,
-    wake: Notify,
 }
 
 impl Launcher {
@@ -96,16 +135,8 @@ impl Launcher {
         trigger: Trigger<Subject>,
     ) -> Self {
         let book = OfferBook::new(overlord_mesos::OfferBookConfig::default(), roles.iter().cloned());
-        let state = State { book, demand: BTreeMap::new(), registered: BTreeSet::new() };
-        Self {
-            state: Mutex::new(state),
-            reserved: Arc::default(),
-            roles,
-            mesos,
-            clock,
-            trigger,
-            wake: Notify::new(),
-        }
+        let state = State { book, demand: BTreeMap::new(), registered: BTreeSet::new(), subscription: 0 };
+        Self { state: Mutex::new(state), desk: Arc::default(), roles, mesos, clock, trigger }
     }
 
     /// A new subscription stands, or none: all offers are void, and nobody knows who is registered.
@@ -113,13 +144,15 @@ impl Launcher {
         let mut state = lock(&self.state);
         state.book.clear();
         state.registered.clear();
+        state.subscription = 0;
         drop(state);
-        self.wake.notify_one();
+        self.desk.wake.notify_one();
     }
 
     /// Offers came: whoever waits for some looks again.
-    pub(crate) fn offered(&self, offers: Vec<Offer>) {
+    pub(crate) fn offered(&self, subscription: u64, offers: Vec<Offer>) {
         let mut state = lock(&self.state);
+        state.subscription = subscription;
         for offer in &offers {
             state.registered.insert(offer.agent_id.clone());
         }
@@ -128,7 +161,7 @@ impl Launcher {
             self.trigger.enqueue(Subject::Cluster(cluster.clone()));
         }
         drop(state);
-        self.wake.notify_one();
+        self.desk.wake.notify_one();
     }
 
     pub(crate) fn rescinded(&self, offer: &OfferId) {
@@ -155,7 +188,7 @@ impl Launcher {
         if state.demand.remove(cluster).is_some() {
             self.update_wants(&mut state);
             drop(state);
-            self.wake.notify_one();
+            self.desk.wake.notify_one();
         }
     }
 
@@ -163,45 +196,38 @@ impl Launcher {
     /// cluster looks again when offers come.
     pub(crate) fn place(&self, wanted: Wanted<'_>) -> Granted {
         let mut state = lock(&self.state);
-        let offers = host_offers(&state.book);
+        self.take_back(&mut state);
         let mut taken = wanted.taken;
-        taken.extend(lock(&self.reserved).iter().copied());
-        let world = World {
-            rules: wanted.rules,
-            members: wanted.members,
-            placed: wanted.placed,
-            offers: &offers,
-            taken: &taken,
-            exclude_hosts: wanted.exclude_hosts,
-        };
-        let outcome = assign(wanted.requests, &world);
-        let refused = if outcome.refusals.is_empty() { None } else { Some(refusal(&outcome, &offers)) };
-
-        let mut by_group: BTreeMap<(String, String), Vec<Placement>> = BTreeMap::new();
-        for placement in outcome.placements {
-            by_group.entry((placement.agent_id.clone(), placement.role.clone())).or_default().push(placement);
+        taken.extend(lock(&self.desk.reserved).iter().copied());
+        let mut placed = wanted.placed.to_vec();
+        let mut granted = Granted { grants: Vec::new(), refused: None };
+        for group in wanted.groups.iter().filter(|group| !group.requests.is_empty()) {
+            let offers = host_offers(&state.book);
+            let world = World {
+                rules: wanted.rules,
+                members: wanted.members,
+                placed: &placed,
+                offers: &offers,
+                taken: &taken,
+                exclude_hosts: &group.exclude_hosts,
+            };
+            let outcome = assign(&group.requests, &world);
+            if !outcome.refusals.is_empty() {
+                granted.refused.get_or_insert_with(|| refusal(&outcome, &offers));
+            }
+            for placement in &outcome.placements {
+                taken.insert(placement.address);
+                placed.push(Placed {
+                    member: placement.member,
+                    address: placement.address,
+                    rack: placement.rack.clone(),
+                    zone: placement.zone.clone(),
+                    bus_port: placement.bus_port,
+                });
+            }
+            granted.grants.extend(self.grant(&mut state, outcome.placements, &offers));
         }
-        let mut grants = Vec::new();
-        for ((agent, role), placements) in by_group {
-            let ids: Vec<OfferId> = offers
-                .iter()
-                .filter(|offer| offer.agent_id == agent && offer.role == role)
-                .flat_map(|offer| offer.offer_ids.iter().map(OfferId::new))
-                .collect();
-            // Held under this lock since they were listed.
-            let Some(taken) = state.book.take(&ids) else { continue };
-            let data_root = taken.first().map_or_else(String::new, data_root);
-            lock(&self.reserved).extend(placements.iter().map(|placement| placement.address));
-            grants.push(Grant {
-                agent: AgentId::new(agent),
-                data_root,
-                role,
-                offers: taken,
-                placements,
-                reserved: Arc::clone(&self.reserved),
-            });
-        }
-        if refused.is_some() {
+        if granted.refused.is_some() {
             let roles = self.wanted_roles(wanted.rules);
             state.demand.insert(wanted.cluster.clone(), roles);
         } else {
@@ -209,14 +235,54 @@ impl Launcher {
         }
         self.update_wants(&mut state);
         drop(state);
-        self.wake.notify_one();
-        Granted { grants, refused }
+        self.desk.wake.notify_one();
+        granted
+    }
+
+    /// Hands out the offers of every agent that something was placed on.
+    fn grant(&self, state: &mut State, placements: Vec<Placement>, offers: &[HostOffer]) -> Vec<Grant> {
+        let mut by_agent: BTreeMap<(String, String), Vec<Placement>> = BTreeMap::new();
+        for placement in placements {
+            by_agent.entry((placement.agent_id.clone(), placement.role.clone())).or_default().push(placement);
+        }
+        let mut grants = Vec::new();
+        for ((agent, role), placements) in by_agent {
+            let ids: Vec<OfferId> = offers
+                .iter()
+                .filter(|offer| offer.agent_id == agent && offer.role == role)
+                .flat_map(|offer| offer.offer_ids.iter().map(OfferId::new))
+                .collect();
+            // Held under this lock since they were listed.
+            let Some(offers) = state.book.take(&ids) else { continue };
+            lock(&self.desk.reserved).extend(placements.iter().map(|placement| placement.address));
+            grants.push(Grant {
+                agent: AgentId::new(agent),
+                data_root: offers.first().map_or_else(String::new, data_root),
+                role,
+                offers,
+                placements,
+                subscription: state.subscription,
+                used: false,
+                desk: Arc::clone(&self.desk),
+            });
+        }
+        grants
+    }
+
+    /// Takes back the offers that grants did not use; those of an older subscription are void.
+    fn take_back(&self, state: &mut State) {
+        let now = self.clock.monotonic();
+        for (subscription, offers) in std::mem::take(&mut *lock(&self.desk.returned)) {
+            if subscription == state.subscription {
+                state.book.insert(offers, now);
+            }
+        }
     }
 
     /// An ACCEPT was sent: what it left over is wanted back while anybody waits.
     pub(crate) fn accepted(&self, role: &str) {
         lock(&self.state).book.accepted(role);
-        self.wake.notify_one();
+        self.desk.wake.notify_one();
     }
 
     /// The framework's roles that a cluster may use.
@@ -241,6 +307,7 @@ impl Launcher {
             let (commands, next) = {
                 let mut state = lock(&self.state);
                 // Without a subscription there is nobody to tell; the next one starts anew.
+                self.take_back(&mut state);
                 if self.mesos.subscription().is_some() {
                     let commands = state.book.poll(now);
                     (commands, state.book.next_deadline())
@@ -265,7 +332,7 @@ impl Launcher {
             tokio::select! {
                 biased;
                 () = shutdown.cancelled() => return,
-                () = self.wake.notified() => {}
+                () = self.desk.wake.notified() => {}
                 () = sleep(pause) => {}
             }
         }

@@ -1,14 +1,19 @@
 //! From candidate to leader and back: wins the key, reads what is, subscribes, settles what is open,
 //! reconciles; and stops all of it the moment the lease is in doubt.
 
-use std::{path::Path, sync::Arc, sync::Mutex, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use overlord_api::{ClusterName, Leader, keys};
 use overlord_mesos::{
     SchedulerConfig, SchedulerEvent, SchedulerTransport, scheduler,
     v1::{AgentId, FrameworkId, TaskId, TaskStatus},
 };
-use overlord_reconcile::{Clock, Controller, Informer, Metrics, Tasks};
+use overlord_reconcile::{Cache, Clock, Controller, Informer, Metrics, Tasks};
 use overlord_store::{
     Error as StoreError, Fence, Fetch, PrefixSource, Store, Txn,
     election::{Candidate, Leadership},
@@ -25,8 +30,8 @@ use crate::{
     janitor,
     launcher::Launcher,
     ledger::{Ledger, TaskValue, Value, cluster_of, project_cluster, project_quarantine, project_task},
+    reconciliation::Reconciliation,
     shared::{MesosLink, Shared, Subject, lock, seeded},
-    sync::Sync,
 };
 
 /// How long what runs may take to end when leadership ends.
@@ -34,6 +39,15 @@ const DRAIN: Duration = Duration::from_secs(5);
 
 /// How long the first listing may take before the leadership is given back.
 const FIRST_LISTING: Duration = Duration::from_secs(120);
+
+/// After a term shorter than this the next one waits as long.
+const SHORT_TERM: Duration = Duration::from_secs(5);
+
+/// Put under `/overlord/framework`, it asks for a new id although something runs under another one.
+const NEW_FRAMEWORK: &str = "new";
+
+/// How often a removed framework looks whether a person has decided.
+const REMOVED_RETRY: Duration = Duration::from_secs(5);
 
 /// Status updates folded at once.
 const UPDATES_AT_ONCE: usize = 256;
@@ -101,10 +115,19 @@ impl Controllers {
             };
             tracing::info!(epoch = leadership.epoch(), "leading");
             terms += 1;
+            let began = self.clock.monotonic();
             self.lead(&leadership, terms, &shutdown).await;
             tracing::info!(epoch = leadership.epoch(), "not leading any more");
             if let Err(error) = leadership.resign().await {
                 tracing::warn!(%error, "leadership not given back; it ends with its lease");
+            }
+            if self.clock.monotonic().saturating_sub(began) < SHORT_TERM {
+                // What ended it so soon is most likely still there.
+                tokio::select! {
+                    biased;
+                    () = shutdown.cancelled() => {}
+                    () = tokio::time::sleep(SHORT_TERM) => {}
+                }
             }
         }
         Ok(())
@@ -152,7 +175,7 @@ impl Controllers {
             });
         }
         let went_back = self.went_back(ledger.clusters.revision());
-        let framework_id = self.framework_id().await?;
+        let framework_id = self.framework_id(&ledger).await?;
         let mut config = SchedulerConfig::new(
             &self.settings.framework.user,
             &self.settings.framework.name,
@@ -184,7 +207,9 @@ impl Controllers {
             events: recorder,
             mesos,
             launcher,
-            sync: Sync::default(),
+            sync: Reconciliation::default(),
+            index: TaskIndex::default(),
+            told: Mutex::default(),
             engines: Arc::clone(&self.engines),
             rules: self.settings.catalogue.rules(),
             trigger,
@@ -229,7 +254,8 @@ impl Controllers {
         };
         let clusters = |key: &str| cluster_of(key).map(Subject::Cluster).into_iter().collect();
         let tasks = ledger.tasks.clone();
-        let requests = move |key: &str| subject_of_task(&tasks, key);
+        let owners: Mutex<BTreeMap<String, ClusterName>> = Mutex::default();
+        let requests = move |key: &str| subjects_of_task(&tasks, &owners, key);
         Controller::new("clusters", Arc::clone(&self.clock))
             .primary(&ledger.config, config)
             .primary(&ledger.clusters, clusters)
@@ -239,21 +265,42 @@ impl Controllers {
             .metrics(&self.metrics)
     }
 
-    async fn framework_id(&self) -> Result<Option<FrameworkId>, StoreError> {
+    /// The framework id to subscribe with. What runs was launched under the id in the records: another one
+    /// cannot speak of it, and would launch all of it again. So a lost or edited key is put right from them.
+    async fn framework_id(&self, ledger: &Ledger) -> Result<Option<FrameworkId>, StoreError> {
         let listing = self.store.get(keys::FRAMEWORK).await?;
-        let text = listing.entries.first().map(|entry| String::from_utf8_lossy(&entry.value).into_owned());
-        Ok(text.filter(|text| !text.is_empty()).map(FrameworkId::new))
+        let key =
+            listing.entries.first().map(|entry| String::from_utf8_lossy(&entry.value).trim().to_owned());
+        if key.as_deref() == Some(NEW_FRAMEWORK) {
+            tracing::warn!("subscribing as a new framework, as a person asked for");
+            return Ok(None);
+        }
+        let launched_by = launched_by(ledger);
+        let id = match (key, launched_by.first()) {
+            (Some(key), _) if launched_by.is_empty() || launched_by.contains(&key) => Some(key),
+            (key, Some(known)) => {
+                tracing::error!(
+                    found = key.unwrap_or_default(),
+                    known,
+                    "/overlord/framework is not the id that launched what runs: using that one"
+                );
+                Some(known.clone())
+            }
+            (_, None) => None,
+        };
+        Ok(id.filter(|id| !id.is_empty()).map(FrameworkId::new))
     }
 
     /// Whether the store is older than this controller has seen it.
     fn went_back(&self, revision: i64) -> bool {
         let Some(file) = &self.settings.state_file else { return false };
-        let highest = std::fs::read_to_string(file).ok().and_then(|text| text.trim().parse::<i64>().ok());
+        let highest = high_water(file);
         if highest.is_some_and(|highest| highest > revision) {
             tracing::error!(
                 highest,
                 revision,
-                "etcd is older than before: no cluster is deleted because its config key is gone"
+                file = %file.display(),
+                "etcd is older than before: no cluster is deleted because its config key is gone; remove the file to accept this etcd"
             );
             return true;
         }
@@ -285,8 +332,8 @@ fn spawn(
     tasks.spawn("mesos events", async move {
         if let Err(error) = listen(&s, events, t).await {
             tracing::error!(%error, "status updates cannot be stored: the term ends");
-            ending.cancel();
         }
+        ending.cancel();
     });
     tasks.spawn("mesos", driver.run(token.clone()));
     let reconciler = Arc::new(ClusterReconciler { shared: Arc::clone(shared) });
@@ -299,8 +346,23 @@ fn spawn(
     });
 }
 
-/// Writes the high-water mark; a failure costs the check, nothing else.
+/// The framework ids under which something runs.
+fn launched_by(ledger: &Ledger) -> BTreeSet<String> {
+    let clusters = ledger.known_clusters();
+    let records = clusters.iter().filter(|cluster| !ledger.instances(cluster).0.is_empty());
+    records.filter_map(|cluster| ledger.record(cluster).ok()??.value.framework).collect()
+}
+
+/// The highest store revision that was ever written down.
+fn high_water(file: &Path) -> Option<i64> {
+    std::fs::read_to_string(file).ok()?.trim().parse().ok()
+}
+
+/// Writes the high-water mark, which never goes down; a failure costs the check, nothing else.
 pub(crate) fn remember(file: &Path, revision: i64) {
+    if high_water(file).is_some_and(|highest| highest >= revision) {
+        return;
+    }
     let fresh = file.with_extension("new");
     let written = std::fs::write(&fresh, revision.to_string()).and_then(|()| std::fs::rename(&fresh, file));
     if let Err(error) = written {
@@ -308,13 +370,25 @@ pub(crate) fn remember(file: &Path, revision: i64) {
     }
 }
 
-fn subject_of_task(tasks: &overlord_reconcile::Cache<TaskValue>, key: &str) -> Vec<Subject> {
+/// Whom a change of a request concerns: its cluster, and the one it named before.
+fn subjects_of_task(
+    tasks: &Cache<TaskValue>,
+    owners: &Mutex<BTreeMap<String, ClusterName>>,
+    key: &str,
+) -> Vec<Subject> {
     let request = key.strip_suffix("/status").unwrap_or(key);
-    match tasks.get(request).as_ref().map(|seen| &*seen.value) {
-        Some(TaskValue::Task(task)) => vec![Subject::Cluster(task.cluster.clone())],
+    let mut owners = lock(owners);
+    let before = owners.remove(request);
+    let mut subjects: Vec<Subject> = match tasks.get(request).as_ref().map(|seen| &*seen.value) {
+        Some(TaskValue::Task(task)) => {
+            owners.insert(request.to_owned(), task.cluster.clone());
+            vec![Subject::Cluster(task.cluster.clone())]
+        }
         Some(_) => vec![Subject::Stray(request.to_owned())],
         None => Vec::new(),
-    }
+    };
+    subjects.extend(before.map(Subject::Cluster).filter(|before| !subjects.contains(before)));
+    subjects
 }
 
 /// Takes what Mesos says, in its order.
@@ -323,7 +397,6 @@ async fn listen(
     mut events: mpsc::Receiver<SchedulerEvent>,
     shutdown: CancellationToken,
 ) -> Result<(), StoreError> {
-    let index = TaskIndex::default();
     let mut batch: Vec<SchedulerEvent> = Vec::with_capacity(UPDATES_AT_ONCE);
     loop {
         tokio::select! {
@@ -338,10 +411,14 @@ async fn listen(
                 continue;
             }
             // What came before is stored before.
-            absorb(shared, &index, std::mem::take(&mut updates)).await?;
+            absorb(shared, std::mem::take(&mut updates)).await?;
+            let removed = matches!(event, SchedulerEvent::Removed { .. });
             take(shared, event).await?;
+            if removed {
+                return removed_until_decided(shared, shutdown).await;
+            }
         }
-        absorb(shared, &index, updates).await?;
+        absorb(shared, updates).await?;
     }
 }
 
@@ -354,7 +431,7 @@ async fn take(shared: &Shared, event: SchedulerEvent) -> Result<(), StoreError> 
             shared.sync.restart(shared.clock.monotonic(), open_tasks(shared));
             set_link(shared, MesosLink::Up);
         }
-        SchedulerEvent::Offers { offers, .. } => shared.launcher.offered(offers),
+        SchedulerEvent::Offers { subscription, offers } => shared.launcher.offered(subscription, offers),
         SchedulerEvent::Rescinded(offer) => shared.launcher.rescinded(&offer),
         SchedulerEvent::Failure(failure) => {
             if let (Some(agent), None) = (&failure.agent_id, &failure.executor_id) {
@@ -365,6 +442,7 @@ async fn take(shared: &Shared, event: SchedulerEvent) -> Result<(), StoreError> 
         SchedulerEvent::Disconnected { reason } | SchedulerEvent::Refused { message: reason } => {
             tracing::warn!(reason, "not subscribed to mesos");
             shared.launcher.clear();
+            shared.sync.suspend();
             let since = match &*lock(&shared.link) {
                 MesosLink::Down { since, .. } => *since,
                 MesosLink::Up | MesosLink::Removed { .. } => shared.clock.now(),
@@ -374,7 +452,7 @@ async fn take(shared: &Shared, event: SchedulerEvent) -> Result<(), StoreError> 
         SchedulerEvent::Removed { message } => {
             tracing::error!(
                 message,
-                "mesos removed this framework for good: delete /overlord/framework to start with a new id, after making sure that nothing of the old one runs"
+                "mesos removed this framework for good: put `new` under /overlord/framework to start as another one, after making sure that nothing of the old one runs"
             );
             set_link(shared, MesosLink::Removed { message });
         }
@@ -384,22 +462,31 @@ async fn take(shared: &Shared, event: SchedulerEvent) -> Result<(), StoreError> 
     Ok(())
 }
 
+/// Waits until a person asks for a new framework after the master removed this one: then the term ends, and
+/// the next one subscribes without an id.
+async fn removed_until_decided(shared: &Shared, shutdown: CancellationToken) -> Result<(), StoreError> {
+    loop {
+        tokio::select! {
+            biased;
+            () = shutdown.cancelled() => return Ok(()),
+            () = tokio::time::sleep(REMOVED_RETRY) => {}
+        }
+        match shared.ledger.store.get(keys::FRAMEWORK).await {
+            Ok(listing) if listing.entries.first().is_some_and(|e| *e.value == *NEW_FRAMEWORK.as_bytes()) => {
+                tracing::info!("a new framework is asked for");
+                return Ok(());
+            }
+            Ok(_) => {}
+            Err(error) => tracing::debug!(%error, "the framework id cannot be read"),
+        }
+    }
+}
+
 /// The framework id is in etcd before anything is launched under it.
 async fn remember_framework(shared: &Shared, id: &FrameworkId) -> Result<(), StoreError> {
     let mut pause = Duration::from_millis(100);
     loop {
-        let done = match shared.ledger.store.get(keys::FRAMEWORK).await {
-            Ok(listing) if listing.entries.first().is_some_and(|e| *e.value == *id.as_str().as_bytes()) => {
-                Ok(())
-            }
-            Ok(_) => {
-                let txn =
-                    Txn::fenced(&shared.ledger.fence).put(keys::FRAMEWORK, id.as_str().as_bytes().to_vec());
-                shared.ledger.store.commit(txn).await.map(|_| ())
-            }
-            Err(error) => Err(error),
-        };
-        match done {
+        match remember_framework_once(shared, id).await {
             Ok(()) => return Ok(()),
             Err(error @ (StoreError::Fenced(_) | StoreError::Denied(_))) => return Err(error),
             Err(error) => {
@@ -409,6 +496,17 @@ async fn remember_framework(shared: &Shared, id: &FrameworkId) -> Result<(), Sto
             }
         }
     }
+}
+
+/// Writes the framework id unless it is there.
+pub(crate) async fn remember_framework_once(shared: &Shared, id: &FrameworkId) -> Result<(), StoreError> {
+    let listing = shared.ledger.store.get(keys::FRAMEWORK).await?;
+    let value = listing.entries.first().map(|entry| entry.value.clone());
+    if value.is_some_and(|value| *value == *id.as_str().as_bytes()) {
+        return Ok(());
+    }
+    let txn = Txn::fenced(&shared.ledger.fence).put(keys::FRAMEWORK, id.as_str().as_bytes().to_vec());
+    shared.ledger.store.commit(txn).await.map(|_| ())
 }
 
 /// Every task whose state must be confirmed by Mesos.

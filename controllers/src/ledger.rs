@@ -7,15 +7,16 @@ use std::{
 };
 
 use bytes::Bytes;
+use jiff::Timestamp;
 use overlord_api::{
-    Address, ClusterName, Endpoints, Info, Quarantine, Record, Status, Task, TaskStatus,
+    Address, ClusterName, Endpoints, Info, Quarantine, Record, State, Status, Task, TaskStatus,
     keys::{self, Key},
 };
 use overlord_reconcile::{Cache, Entry, Revision, Versioned};
 use overlord_store::{Committed, Compare, Error, Fence, Store, Txn};
 use serde::de::DeserializeOwned;
 
-use crate::{Digest, digest, pool::observed::Instance, tasks::Request};
+use crate::{Digest, digest, identity::uid8, pool::observed::Instance, tasks::Request};
 
 /// A value below `clusters/`, as far as it is held.
 #[derive(Debug, Clone)]
@@ -35,6 +36,9 @@ pub(crate) enum Value {
 /// Projects an entry below `clusters/`.
 pub(crate) fn project_cluster(entry: &Entry) -> Value {
     fn read<T: DeserializeOwned>(entry: &Entry, wrap: impl FnOnce(T) -> Value) -> Value {
+        if let Some(newer) = newer_version(&entry.value) {
+            return Value::Damaged(newer);
+        }
         match serde_json::from_slice(&entry.value) {
             Ok(value) => wrap(value),
             Err(error) => Value::Damaged(error.to_string()),
@@ -53,6 +57,19 @@ pub(crate) fn project_cluster(entry: &Entry) -> Value {
         Key::ServerConf(..) | Key::NodesConf(..) => Value::Conf(digest(&entry.value)),
         _ => Value::Other,
     }
+}
+
+/// Values of every kind are of this version now.
+const VERSION: u64 = 1;
+
+/// Why a value of a newer build is left alone: what this build does not know of it would be lost.
+fn newer_version(value: &[u8]) -> Option<String> {
+    #[derive(serde::Deserialize)]
+    struct Versioned {
+        version: u64,
+    }
+    let version = serde_json::from_slice::<Versioned>(value).ok()?.version;
+    (version > VERSION).then(|| format!("it is of version {version}, written by a newer controller"))
 }
 
 /// A value below `task/`.
@@ -308,11 +325,15 @@ impl Ledger {
 
     /// Every instance of a cluster, by address; and the infos that cannot be read, by key.
     pub(crate) fn instances(&self, cluster: &ClusterName) -> (Vec<Instance>, Vec<(String, String)>) {
+        let uid = self.record(cluster).ok().flatten().map(|record| record.value.uid);
         let mut infos: BTreeMap<Address, (Arc<Info>, Revision)> = BTreeMap::new();
         let mut confs: BTreeMap<Address, Digest> = BTreeMap::new();
         let mut damaged = Vec::new();
         for (key, seen) in self.clusters.range(&keys::instances(cluster)) {
             match (&*seen.value, Key::parse(&key)) {
+                (Value::Info(info), _) if misplaced(info, uid.as_deref()).is_some() => {
+                    damaged.extend(misplaced(info, uid.as_deref()).map(|why| (key.to_string(), why)));
+                }
                 (Value::Info(info), _) => {
                     infos.insert(info.address(), (Arc::clone(info), seen.mod_revision));
                 }
@@ -340,18 +361,31 @@ impl Ledger {
         keys.iter().filter_map(|(key, _)| cluster_of(key)).collect()
     }
 
+    /// The highest revision of a cluster's accepted specs.
+    pub(crate) fn last_revision(&self, cluster: &ClusterName) -> u64 {
+        let keys = self.clusters.keys(&keys::revisions(cluster));
+        let number = |key: &Arc<str>| match Key::parse(key) {
+            Key::Revision(_, n) => Some(n),
+            _ => None,
+        };
+        keys.iter().filter_map(number).max().unwrap_or(0)
+    }
+
     /// Every address that is recorded or quarantined anywhere.
-    pub(crate) fn taken(&self, except: impl Fn(&Quarantine) -> bool) -> BTreeSet<Address> {
+    pub(crate) fn taken(&self, now: Timestamp, except: impl Fn(&Quarantine) -> bool) -> BTreeSet<Address> {
         let mut taken = BTreeSet::new();
-        for (key, _) in self.clusters.range(keys::CLUSTERS) {
+        for (key, seen) in self.clusters.range(keys::CLUSTERS) {
             if let Key::Info(_, address) = Key::parse(&key) {
                 taken.insert(address);
+            }
+            if let Value::Info(info) = &*seen.value {
+                taken.extend(info.bus_port.map(|port| Address::new(info.ip, port)));
             }
         }
         for (key, seen) in self.quarantine.range(keys::QUARANTINE) {
             let Key::Quarantine(address) = Key::parse(&key) else { continue };
             if let Some(quarantine) = &*seen.value {
-                if except(quarantine) {
+                if quarantine.until <= now || except(quarantine) {
                     continue;
                 }
                 taken.extend(quarantine.bus_port.map(|port| Address::new(address.ip, port)));
@@ -388,6 +422,20 @@ impl Ledger {
     pub(crate) fn task_status_revision(&self, id: &str) -> Option<Revision> {
         self.tasks.get(&keys::task_status(id)).map(|seen| seen.mod_revision)
     }
+}
+
+/// Why an info that can be read is not believed: nothing may be decided by another cluster's instance.
+fn misplaced(info: &Info, uid: Option<&str>) -> Option<String> {
+    if uid.is_some_and(|uid| uid != info.uid) {
+        return Some(format!("it is of another cluster, uid {}", info.uid));
+    }
+    if !info.mesos_task_id.starts_with(uid8(&info.uid)) {
+        return Some(format!("mesos task {} is not of uid {}", info.mesos_task_id, info.uid));
+    }
+    if !matches!(info.desired.state, State::Running | State::Draining | State::Gone) {
+        return Some(format!("desired.state {} is none that is ever wanted", info.desired.state));
+    }
+    None
 }
 
 /// The cluster whose folder below `clusters/` a key lies in.

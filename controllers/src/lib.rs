@@ -18,11 +18,11 @@ mod leader;
 mod ledger;
 mod mesos_task;
 pub mod pool;
+mod reconciliation;
 #[cfg(test)]
 mod samples;
 mod settings;
 mod shared;
-mod sync;
 mod tasks;
 
 pub use cluster::Error as ReconcileError;

@@ -57,6 +57,8 @@ pub(crate) fn record(next_member: u32) -> Record {
         revision: 1,
         config_revision: 1,
         attempts: u64::from(next_member),
+        framework: None,
+        hold: None,
         deletion: None,
         tombstones: BTreeMap::new(),
     }

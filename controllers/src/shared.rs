@@ -13,12 +13,13 @@ use overlord_reconcile::{Clock, Trigger};
 use rand::{RngCore as _, SeedableRng as _, rngs::SmallRng};
 
 use crate::{
-    Engines, Settings,
-    events::Recorder,
+    Engines, Happening, Settings,
+    events::{NO_CLUSTER, Recorder},
+    instances::TaskIndex,
     launcher::Launcher,
     ledger::Ledger,
     pool::plan::{Progress, Sent},
-    sync::Sync,
+    reconciliation::Reconciliation,
 };
 
 /// What a queue key stands for.
@@ -38,7 +39,11 @@ pub(crate) struct Shared {
     pub(crate) events: Recorder,
     pub(crate) mesos: SchedulerHandle,
     pub(crate) launcher: Launcher,
-    pub(crate) sync: Sync,
+    pub(crate) sync: Reconciliation,
+    /// Where each Mesos task is recorded.
+    pub(crate) index: TaskIndex,
+    /// Keys that belong to no cluster, with what was told of them last.
+    pub(crate) told: Mutex<BTreeMap<String, String>>,
     pub(crate) engines: Arc<dyn Engines>,
     pub(crate) rules: InstalledRules,
     pub(crate) trigger: Trigger<Subject>,
@@ -61,6 +66,16 @@ impl Shared {
         let mut bytes = [0; 16];
         lock(&self.rng).fill_bytes(&mut bytes);
         uuid::Uuid::from_bytes(bytes).simple().to_string()
+    }
+
+    /// Tells people of a key that belongs to no cluster, once for each thing that is wrong with it.
+    pub(crate) fn tell_once(&self, key: &str, what: Happening) {
+        let fresh = lock(&self.told)
+            .insert(key.to_owned(), what.message.clone())
+            .is_none_or(|old| old != what.message);
+        if fresh {
+            self.events.record(NO_CLUSTER, what);
+        }
     }
 
     pub(crate) fn enqueue(&self, cluster: &ClusterName) {
@@ -101,10 +116,12 @@ pub(crate) struct Memo {
     pub(crate) published: Option<Duration>,
     /// Since when the status in etcd is not what it should be.
     pub(crate) unpublished_since: Option<Duration>,
-    /// What last moved, and when, for the deadline of changes.
-    pub(crate) moved: Option<(Progress, u64, Duration)>,
+    /// What last moved of which request, and when, for the deadline of changes.
+    pub(crate) moved: Option<(String, Progress, Duration)>,
     /// Why members could not be placed in the last pass that tried.
     pub(crate) unplaceable: Option<String>,
+    /// Damaged values that were told.
+    pub(crate) damaged: std::collections::BTreeSet<String>,
     /// Tombstones whose Mesos task is known to be over.
     pub(crate) buried_over: std::collections::BTreeSet<String>,
 }

@@ -68,8 +68,8 @@ pub(crate) struct Situation {
 pub(crate) struct Admission {
     /// Whether declared changes may go on.
     pub control: Control,
-    /// A destroy request that takes effect now.
-    pub destroy: Option<String>,
+    /// A destroy request that takes effect now, and the revision at which it was made.
+    pub destroy: Option<(String, i64)>,
     /// The deploy or update request at work.
     pub current: Option<String>,
     /// Requests whose state is settled without a plan.
@@ -106,7 +106,7 @@ pub(crate) fn admit(requests: &[Request], situation: Situation) -> Admission {
                 String::from("the cluster is protected: apply it with deletion.protected: false first"),
             ),
             TaskKind::Destroy => {
-                admission.destroy.get_or_insert_with(|| request.id.clone());
+                admission.destroy.get_or_insert_with(|| (request.id.clone(), request.create_revision));
             }
             TaskKind::Deploy | TaskKind::Update => declared(request, situation, &mut admission),
             kind => {
@@ -333,7 +333,7 @@ mod tests {
         let requests = [request("d", TaskKind::Destroy, 1)];
         let protected = Situation { protected: true, ..situation() };
         assert_eq!(admit(&requests, protected).settled[0].1, TaskState::Failed);
-        assert_eq!(admit(&requests, situation()).destroy.as_deref(), Some("d"));
+        assert_eq!(admit(&requests, situation()).destroy, Some((String::from("d"), 1)));
         let deleted = Situation { deleting: true, deleted: true, ..situation() };
         assert_eq!(admit(&requests, deleted).settled[0].1, TaskState::Done);
     }

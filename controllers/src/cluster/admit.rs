@@ -5,8 +5,8 @@ use std::{fmt::Write as _, sync::Arc};
 
 use jiff::Timestamp;
 use overlord_api::{
-    Cluster, DeletionMark, EventLevel, Fault, KEPT_REVISIONS, Record, Revision, Task, TaskDesired, TaskKind,
-    keys,
+    Cluster, DeletionMark, EventLevel, Fault, Info, KEPT_REVISIONS, Kind, Record, Revision, Task,
+    TaskDesired, TaskKind, keys,
 };
 
 use super::{Accepted, Error, Pass};
@@ -54,7 +54,7 @@ impl Pass<'_> {
             self.shared.memo(self.cluster, |memo| memo.refused.clone()).filter(|(at, _)| *at == revision);
         if settled || refused.is_some() {
             let accepted = match record {
-                Some(record) => Some(self.accepted(record).await?),
+                Some(record) => Some(self.accepted_or_restored(record).await?),
                 None => None,
             };
             let refused = if settled { None } else { refused.map(|(_, why)| why) };
@@ -77,7 +77,7 @@ impl Pass<'_> {
         };
         let revision = entry.mod_revision;
         let old = match record {
-            Some(record) if record.value.deletion.is_none() => self.accepted(record).await?,
+            Some(record) if record.value.deletion.is_none() => self.accepted_or_restored(record).await?,
             // Deleted and declared again: a new life, that remembers only what must still be killed.
             former => return self.accept_first(&entry.value, revision, former).await,
         };
@@ -110,21 +110,59 @@ impl Pass<'_> {
                 return Ok(Admitted { accepted, refused: Some(why), config_revision });
             }
         };
-        let record = Record {
+        let record = match self.rebuilt(former.as_ref()) {
+            Some(record) => {
+                let message = "the record was lost and is rebuilt from the instances".to_owned();
+                self.happened("RecordRebuilt", EventLevel::Warning, message);
+                record
+            }
+            None => self.new_record(cluster.spec.shape.kind(), config_revision, former.as_ref()),
+        };
+        if record.kind != cluster.spec.shape.kind() {
+            let why =
+                format!("{}: kind: what runs is {}", keys::config(self.cluster), record.kind.manifest_kind());
+            self.refuse(config_revision, &why);
+            return Ok(Admitted { accepted: None, refused: Some(why), config_revision });
+        }
+        let seen = Seen { value: record, revision: former.map_or(0, |former| former.revision) };
+        let accepted = self.write_revision(cluster, config_revision, seen, TaskKind::Deploy).await?;
+        Ok(Admitted { accepted: Some(accepted), refused: None, config_revision })
+    }
+
+    fn new_record(&self, kind: Kind, config_revision: i64, former: Option<&Seen<Record>>) -> Record {
+        Record {
             version: 1,
             uid: self.shared.new_uid(),
-            kind: cluster.spec.shape.kind(),
+            kind,
             formed: false,
             next_member: 0,
             revision: 0,
             config_revision,
             attempts: 0,
+            framework: None,
+            hold: None,
             deletion: None,
-            tombstones: former.as_ref().map(|former| former.value.tombstones.clone()).unwrap_or_default(),
-        };
-        let seen = Seen { value: record, revision: former.map_or(0, |former| former.revision) };
-        let accepted = self.write_revision(cluster, config_revision, seen, TaskKind::Deploy).await?;
-        Ok(Admitted { accepted: Some(accepted), refused: None, config_revision })
+            tombstones: former.map(|former| former.value.tombstones.clone()).unwrap_or_default(),
+        }
+    }
+
+    /// The record of instances that have none: somebody removed it. Their numbers must not be given again.
+    fn rebuilt(&self, former: Option<&Seen<Record>>) -> Option<Record> {
+        if former.is_some() {
+            return None;
+        }
+        let (instances, _) = self.shared.ledger.instances(self.cluster);
+        let first = &instances.first()?.info;
+        let infos = || instances.iter().map(|instance| &instance.info).filter(|info| info.uid == first.uid);
+        let attempt = |info: &Info| info.mesos_task_id.rsplit('.').next().and_then(|n| n.parse::<u64>().ok());
+        Some(Record {
+            uid: first.uid.clone(),
+            formed: true,
+            next_member: infos().map(|info| info.member.saturating_add(1)).max().unwrap_or(0),
+            revision: self.shared.ledger.last_revision(self.cluster),
+            attempts: infos().filter_map(|info| attempt(info)).max().unwrap_or(0),
+            ..self.new_record(first.kind, 0, None)
+        })
     }
 
     async fn accept_next(
@@ -222,6 +260,28 @@ impl Pass<'_> {
         self.shared.events.record(self.cluster.as_str(), Happening::of_cluster(reason, level, message));
     }
 
+    /// The accepted spec of a record; when its revision is lost, what stands under `config/` takes its place.
+    async fn accepted_or_restored(&self, record: Seen<Record>) -> Result<Accepted, Error> {
+        let damaged = match self.accepted(record.clone()).await {
+            Err(damaged @ Error::Damaged { .. }) => damaged,
+            outcome => return outcome,
+        };
+        let key = keys::config(self.cluster);
+        let listing = self.shared.ledger.store.get(&key).await.map_err(|error| self.error(error.into()))?;
+        let Some(entry) = listing.entries.first() else { return Err(damaged) };
+        match self.judge(&entry.value, None) {
+            Ok(cluster) if cluster.spec.shape.kind() == record.value.kind => {
+                self.happened(
+                    "RevisionRestored",
+                    EventLevel::Warning,
+                    format!("{damaged}; restored from {key}"),
+                );
+                self.write_revision(cluster, entry.mod_revision, record, TaskKind::Update).await
+            }
+            _ => Err(damaged),
+        }
+    }
+
     /// The accepted spec of a record.
     async fn accepted(&self, record: Seen<Record>) -> Result<Accepted, Error> {
         let (uid, n) = (&record.value.uid, record.value.revision);
@@ -253,35 +313,49 @@ impl Pass<'_> {
         if accepted.record.value.deletion.is_some() {
             return Ok(None);
         }
-        let by = if let Some(task) = &admission.destroy {
+        let key = keys::config(self.cluster);
+        let hold = accepted.record.value.hold.clone();
+        // The text that was there when the destruction was asked for must not bring the cluster back; a newer
+        // one is a new life.
+        let mut buried = 0;
+        let by = if let Some((task, asked)) = &admission.destroy {
+            buried = if config_revision <= *asked { config_revision } else { 0 };
             format!("task {task}")
         } else if config_revision != 0 {
+            if hold.is_some() {
+                self.write_hold(accepted, None).await?;
+            }
             return Ok(None);
         } else if accepted.cluster.spec.deletion.protected {
             let message = format!(
-                "{} is gone; the cluster is protected and goes on: apply its spec again, or apply it with deletion.protected: false and delete it",
-                keys::config(self.cluster)
+                "{key} is gone; the cluster is protected and goes on: apply its spec again, or apply it with deletion.protected: false and delete it"
             );
             return Ok(Some(("Protected", message)));
+        } else if let Some(hold) = hold {
+            return Ok(Some(("Held", hold)));
         } else if self.shared.went_back {
             let message = format!(
-                "{} is gone, and etcd is older than what this controller saw before: apply the spec again, or delete the cluster by a destroy task",
-                keys::config(self.cluster)
+                "{key} is gone, and etcd was older than what this controller saw before: apply the spec again, or delete the cluster by a destroy task"
             );
+            self.write_hold(accepted, Some(message.clone())).await?;
             return Ok(Some(("StoreWentBack", message)));
         } else if let Some(missing) = self.over_ceiling() {
             let message = format!(
-                "{} is gone, and so are {} others at once: nothing is deleted; apply the specs again, or delete each cluster by a destroy task",
-                keys::config(self.cluster),
+                "{key} is gone, and so were {} others at once (DeletionCeiling): nothing is deleted; apply the spec again, or delete the cluster by a destroy task",
                 missing - 1
             );
+            self.write_hold(accepted, Some(message.clone())).await?;
             return Ok(Some(("DeletionCeiling", message)));
         } else {
             String::from("config removed")
         };
         let mut record = accepted.record.value.clone();
-        record.deletion =
-            Some(DeletionMark { at: self.shared.clock.now(), by: by.clone(), config_revision, done: false });
+        record.deletion = Some(DeletionMark {
+            at: self.shared.clock.now(),
+            by: by.clone(),
+            config_revision: buried,
+            done: false,
+        });
         let mut batch = Batch::default();
         batch.put_json(keys::record(self.cluster), &record, Expect::At(accepted.record.revision));
         if config_revision == 0 {
@@ -293,6 +367,17 @@ impl Pass<'_> {
         Ok(None)
     }
 
+    /// Remembers why the cluster is kept without its config key, or that this is over.
+    async fn write_hold(&self, accepted: &mut Accepted, hold: Option<String>) -> Result<(), Error> {
+        let mut record = accepted.record.value.clone();
+        record.hold = hold;
+        let mut batch = Batch::default();
+        batch.put_json(keys::record(self.cluster), &record, Expect::At(accepted.record.revision));
+        let revision = self.shared.ledger.commit(batch).await.map_err(|source| self.error(source))?;
+        accepted.record = Seen { value: record, revision };
+        Ok(())
+    }
+
     /// How many clusters lost their config key and are not being deleted, when that is too many at once.
     fn over_ceiling(&self) -> Option<usize> {
         let ledger = &self.shared.ledger;
@@ -302,6 +387,11 @@ impl Pass<'_> {
             .filter(|cluster| ledger.config.get(&keys::config(cluster)).is_none())
             .filter(|cluster| {
                 ledger.record(cluster).is_ok_and(|r| r.is_some_and(|r| r.value.deletion.is_none()))
+            })
+            // Protected ones are safe by themselves.
+            .filter(|cluster| {
+                let spec = self.shared.memo(cluster, |memo| memo.spec.clone());
+                spec.is_none_or(|(_, _, known)| !known.spec.deletion.protected)
             })
             .filter(|cluster| !ledger.requests(cluster).iter().any(crate::tasks::Request::is_open_destroy))
             .count();

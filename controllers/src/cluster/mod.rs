@@ -5,11 +5,16 @@ mod admit;
 mod publish;
 mod stray;
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use jiff::Timestamp;
-use overlord_api::{Address, Cluster, ClusterName, OnFailure, keys};
+use overlord_api::{Address, Cluster, ClusterName, OnFailure, State, keys};
+use overlord_mesos::v1::{AgentId, TaskId};
 use overlord_reconcile::{Action, Reconciler};
 
 use self::publish::Publication;
@@ -47,6 +52,12 @@ pub enum Error {
     },
 }
 
+/// An intent from which nothing was heard for this long is asked after.
+const INTENT_PATIENCE: jiff::SignedDuration = jiff::SignedDuration::from_secs(15);
+
+/// A cluster whose own values cannot be read is looked at again after this long, or when they change.
+const DAMAGED_RETRY: Duration = Duration::from_secs(60);
+
 /// Reconciles clusters, and reports keys that belong to none.
 pub(crate) struct ClusterReconciler {
     pub(crate) shared: Arc<Shared>,
@@ -59,7 +70,13 @@ impl Reconciler for ClusterReconciler {
 
     async fn reconcile(&self, subject: &Subject) -> Result<Action, Error> {
         match subject {
-            Subject::Cluster(cluster) => Pass { shared: &self.shared, cluster }.run().await,
+            Subject::Cluster(cluster) => {
+                let pass = Pass { shared: &self.shared, cluster };
+                match pass.run().await {
+                    Err(Error::Damaged { key, why }) => pass.tell_damaged(&key, &why).await,
+                    outcome => outcome,
+                }
+            }
             Subject::Stray(key) => {
                 stray::report(&self.shared, key)
                     .await
@@ -88,6 +105,7 @@ impl Pass<'_> {
         let requests = self.shared.ledger.requests(self.cluster);
         let (instances, damaged) = self.shared.ledger.instances(self.cluster);
         self.report_damaged(&damaged);
+        self.ask_after_intents(&instances);
 
         let Some(mut accepted) = admitted.accepted else {
             let situation = self.situation(None, admitted.config_revision);
@@ -98,6 +116,7 @@ impl Pass<'_> {
                 admission: &admission,
                 instances: &instances,
                 refused: admitted.refused.as_deref(),
+                damaged: &damaged,
                 spec_missing: None,
                 config_revision: admitted.config_revision,
                 plan: None,
@@ -111,7 +130,7 @@ impl Pass<'_> {
         let missing = self.mark_deletion(&mut accepted, &admission, admitted.config_revision).await?;
         let situation = self.situation(Some(&accepted), admitted.config_revision);
 
-        let plan = self.plan(&accepted, &instances, &admission).await;
+        let plan = self.plan(&accepted, &instances, &damaged, &admission).await;
         if !plan.steps.is_empty() {
             tracing::debug!(cluster = %self.cluster, steps = plan.steps.len(), "applying");
         }
@@ -125,7 +144,7 @@ impl Pass<'_> {
         )
         .await
         .map_err(|source| self.error(source))?;
-        if accepted.record.value.deletion.is_some() && instances.is_empty() {
+        if accepted.record.value.deletion.is_some() && instances.is_empty() && damaged.is_empty() {
             return self.finish_deletion(&accepted, &requests, admitted.config_revision).await;
         }
 
@@ -137,6 +156,7 @@ impl Pass<'_> {
             admission: &admission,
             instances: &instances,
             refused: admitted.refused.as_deref(),
+            damaged: &damaged,
             spec_missing: missing.as_ref().map(|(reason, message)| (*reason, message.as_str())),
             config_revision: admitted.config_revision,
             plan: Some(&plan),
@@ -185,8 +205,23 @@ impl Pass<'_> {
     }
 
     /// Plans; asks instances how many keys they hold only when that decides.
-    async fn plan(&self, accepted: &Accepted, instances: &[Instance], admission: &Admission) -> Plan {
-        let sent = self.shared.memo(self.cluster, |memo| memo.sent.clone());
+    async fn plan(
+        &self,
+        accepted: &Accepted,
+        instances: &[Instance],
+        damaged: &[(String, String)],
+        admission: &Admission,
+    ) -> Plan {
+        let tasks: BTreeSet<&str> = instances.iter().map(|i| i.info.mesos_task_id.as_str()).collect();
+        let sent = self.shared.memo(self.cluster, |memo| {
+            memo.sent.retain(&tasks);
+            memo.sent.clone()
+        });
+        let unconfirmed: BTreeSet<String> = tasks
+            .into_iter()
+            .filter(|task| !self.shared.sync.is_confirmed(task))
+            .map(str::to_owned)
+            .collect();
         let mut keys: BTreeMap<Address, Known<u64>> = BTreeMap::new();
         loop {
             let input = plan::Input {
@@ -196,11 +231,14 @@ impl Pass<'_> {
                 instances,
                 keys: &keys,
                 sent: &sent,
+                unconfirmed: &unconfirmed,
+                damaged,
+                task: admission.current.as_deref(),
                 control: &admission.control,
                 now: self.shared.clock.now(),
             };
             let plan = plan(&input);
-            let unknown: std::collections::BTreeSet<Address> =
+            let unknown: BTreeSet<Address> =
                 plan.ask.iter().copied().filter(|address| !keys.contains_key(address)).collect();
             if unknown.is_empty() {
                 return plan;
@@ -211,9 +249,26 @@ impl Pass<'_> {
         }
     }
 
+    /// Intents from which nothing was heard for long are asked after, whatever became of the pass that made them.
+    fn ask_after_intents(&self, instances: &[Instance]) {
+        let now = self.shared.clock.now();
+        for info in instances.iter().map(|instance| &instance.info) {
+            let age = now.duration_since(info.observed.since);
+            if info.observed.state == State::Pending && age > INTENT_PATIENCE {
+                let (task, agent) = (TaskId::new(&info.mesos_task_id), AgentId::new(&info.agent_id));
+                self.shared.sync.ask(self.shared.clock.monotonic(), task, Some(agent));
+            }
+        }
+    }
+
     /// Infos edited by hand into something unreadable: named, and left alone.
     fn report_damaged(&self, damaged: &[(String, String)]) {
-        for (key, why) in damaged {
+        let known = self.shared.memo(self.cluster, |memo| {
+            let now = damaged.iter().map(|(key, why)| format!("{key}: {why}")).collect();
+            std::mem::replace(&mut memo.damaged, now)
+        });
+        let news = damaged.iter().filter(|(key, why)| !known.contains(&format!("{key}: {why}")));
+        for (key, why) in news {
             self.shared.events.record(
                 self.cluster.as_str(),
                 crate::Happening::of_cluster(
@@ -277,6 +332,7 @@ impl Pass<'_> {
             admission: &admission,
             instances: &[],
             refused: None,
+            damaged: &[],
             spec_missing: None,
             config_revision,
             plan: None,

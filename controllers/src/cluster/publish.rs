@@ -3,14 +3,15 @@
 
 use std::time::Duration;
 
-use overlord_api::keys;
+use overlord_api::{ConditionType, EventLevel, Phase, Truth, keys};
+use overlord_reconcile::Action;
 
-use super::{Accepted, Error, Pass, until};
+use super::{Accepted, DAMAGED_RETRY, Error, Pass, until};
 use crate::{
     ledger::{Batch, Expect},
     pool::{
         observed::Instance,
-        plan::Plan,
+        plan::{Control, Plan},
         status::{self, endpoints, status},
     },
     shared::{MesosLink, lock},
@@ -23,6 +24,12 @@ const INTERVAL: Duration = Duration::from_secs(1);
 /// While a change is under way its first news wait this long: many changes are over by then.
 const SETTLE: Duration = Duration::from_millis(500);
 
+/// Requests told in one write.
+const REQUESTS_AT_ONCE: usize = 60;
+
+/// A task that was given up and never spoken of again is not waited for longer.
+const TOMBSTONE_AGE: jiff::SignedDuration = jiff::SignedDuration::from_hours(30 * 24);
+
 /// How long Mesos may be away before status says so.
 const MESOS_PATIENCE: Duration = Duration::from_secs(5);
 
@@ -33,45 +40,113 @@ pub(super) struct Publication<'a> {
     pub(super) admission: &'a Admission,
     pub(super) instances: &'a [Instance],
     pub(super) refused: Option<&'a str>,
+    /// Infos that cannot be read, and why.
+    pub(super) damaged: &'a [(String, String)],
     pub(super) spec_missing: Option<(&'static str, &'a str)>,
     pub(super) config_revision: i64,
     pub(super) plan: Option<&'a Plan>,
     pub(super) accepted: Option<&'a Accepted>,
 }
 
+impl Publication<'_> {
+    /// Whether nothing of the cluster is left.
+    fn is_over(&self) -> bool {
+        self.accepted.is_none()
+            && self.refused.is_none()
+            && self.config_revision == 0
+            && self.instances.is_empty()
+            && self.damaged.is_empty()
+    }
+}
+
 impl Pass<'_> {
-    /// Writes what changed, if it is time; says when to look again.
+    /// Writes what changed, if it is time; says when to look again. Who serves and how it is comes first, in
+    /// a transaction of its own: no number of requests can hold it up.
     pub(super) async fn publish(&self, what: &Publication<'_>) -> Result<Option<Duration>, Error> {
-        let now = self.shared.clock.now();
-        let mut batch = Batch::default();
-        let mut next = self.add_status(what, &mut batch);
-        next = sooner(next, self.add_tasks(what, &mut batch));
-        if let (Some(accepted), Some(_)) = (what.accepted, what.plan)
-            && accepted.record.value.deletion.is_none()
-        {
-            let spec = &accepted.cluster.spec;
-            let (list, changes_at) = endpoints(spec.shape.kind(), spec, what.instances, now);
-            next = sooner(next, changes_at.map(|at| until(now, at)));
-            let (old, revision) = self.shared.ledger.endpoints(self.cluster);
-            if old.as_ref() != Some(&list) {
-                batch.put_json(keys::endpoints(self.cluster), &list, Expect::seen(revision));
-            }
-        }
-        self.add_record(what, &mut batch);
-        if batch.is_empty() {
+        let mut state = Batch::default();
+        let mut next = self.add_status(what, &mut state);
+        next = sooner(next, self.add_endpoints(what, &mut state));
+        self.add_record(what, &mut state);
+        let mut requests = Batch::default();
+        next = sooner(next, self.add_tasks(what, &mut requests));
+        if state.is_empty() && requests.is_empty() {
             self.shared.memo(self.cluster, |memo| memo.unpublished_since = None);
+            if what.is_over() {
+                lock(&self.shared.memos).remove(self.cluster);
+            }
             return Ok(next);
         }
         if let Some(wait) = self.too_soon(what) {
             return Ok(sooner(next, Some(wait)));
         }
-        self.shared.ledger.commit(batch).await.map_err(|source| self.error(source))?;
+        for batch in [state, requests] {
+            if !batch.is_empty() {
+                self.shared.ledger.commit(batch).await.map_err(|source| self.error(source))?;
+            }
+        }
         let written = self.shared.clock.monotonic();
         self.shared.memo(self.cluster, |memo| {
             memo.published = Some(written);
             memo.unpublished_since = None;
         });
         Ok(next)
+    }
+
+    fn add_endpoints(&self, what: &Publication<'_>, batch: &mut Batch) -> Option<Duration> {
+        let (Some(accepted), Some(_)) = (what.accepted, what.plan) else { return None };
+        if accepted.record.value.deletion.is_some() {
+            return None;
+        }
+        let now = self.shared.clock.now();
+        let spec = &accepted.cluster.spec;
+        let (mut list, changes_at) = endpoints(spec.shape.kind(), spec, what.instances, now);
+        let (old, revision) = self.shared.ledger.endpoints(self.cluster);
+        // An instance whose info cannot be read serves on: it keeps its place until somebody knows better.
+        for old in old.iter().flat_map(|old| &old.endpoints) {
+            let damaged = what.damaged.iter().any(|(key, _)| *key == keys::info(self.cluster, old.address));
+            if damaged {
+                list.endpoints.push(old.clone());
+            }
+        }
+        list.endpoints.sort_by(|a, b| a.alias.cmp(&b.alias).then(a.address.cmp(&b.address)));
+        if old.as_ref() != Some(&list) {
+            batch.put_json(keys::endpoints(self.cluster), &list, Expect::seen(revision));
+        }
+        changes_at.map(|at| until(now, at))
+    }
+
+    /// A value of the leader's own cannot be read: nothing is done to the cluster, and that is said.
+    pub(super) async fn tell_damaged(&self, key: &str, why: &str) -> Result<Action, Error> {
+        let text = format!("{key}: {why}");
+        let known = self.shared.memo(self.cluster, |memo| !memo.damaged.insert(text.clone()));
+        if !known {
+            let message =
+                format!("{key} cannot be read, and nothing is done to the cluster until it can: {why}");
+            self.happened("DamagedValue", EventLevel::Warning, message);
+        }
+        if let (Some(mut status), revision) = self.shared.ledger.status(self.cluster) {
+            let before = status.clone();
+            status.phase = Phase::Degraded;
+            for (kind, truth) in
+                [(ConditionType::Progressing, Truth::False), (ConditionType::Ready, Truth::Unknown)]
+            {
+                if let Some(condition) = status.conditions.iter_mut().find(|condition| condition.kind == kind)
+                {
+                    if condition.status != truth {
+                        condition.last_transition = self.shared.clock.now();
+                    }
+                    condition.status = truth;
+                    condition.reason = String::from("DamagedValue");
+                    condition.message.clone_from(&text);
+                }
+            }
+            if status != before {
+                let mut batch = Batch::default();
+                batch.put_json(keys::status(self.cluster), &status, Expect::seen(revision));
+                self.shared.ledger.commit(batch).await.map_err(|source| self.error(source))?;
+            }
+        }
+        Ok(Action::requeue(DAMAGED_RETRY))
     }
 
     /// How long the write must wait, if it must.
@@ -89,11 +164,7 @@ impl Pass<'_> {
     fn add_status(&self, what: &Publication<'_>, batch: &mut Batch) -> Option<Duration> {
         let now = self.shared.clock.now();
         let (previous, revision) = self.shared.ledger.status(self.cluster);
-        let nothing_left = what.accepted.is_none()
-            && what.refused.is_none()
-            && what.config_revision == 0
-            && what.instances.is_empty();
-        if nothing_left {
+        if what.is_over() {
             if revision.is_some() {
                 batch.delete_prefix(keys::cluster(self.cluster));
             }
@@ -147,48 +218,59 @@ impl Pass<'_> {
     }
 
     fn add_tasks(&self, what: &Publication<'_>, batch: &mut Batch) -> Option<Duration> {
+        let mut left_over = false;
         let mut put = |request: &Request, value: overlord_api::TaskStatus| {
             if request.status.as_ref() != Some(&value) {
+                if batch.operations() > REQUESTS_AT_ONCE {
+                    left_over = true;
+                    return;
+                }
                 let revision = self.shared.ledger.task_status_revision(&request.id);
                 batch.put_json(keys::task_status(&request.id), &value, Expect::seen(revision));
             }
         };
         let find = |id: &String| what.requests.iter().find(|request| request.id == *id);
+        let mut next = None;
         for (id, state, error) in &what.admission.settled {
             if let Some(request) = find(id) {
                 put(request, tasks::settled(request, *state, error, what.situation));
             }
         }
-        let mut next = None;
         if let (Some(request), Some(plan)) = (what.admission.current.as_ref().and_then(find), what.plan) {
-            let stalled = self.stalled(plan, what.situation);
+            let stalled = self.stalled(request, plan, &what.admission.control);
             put(request, tasks::progress(request, what.situation, plan, stalled));
             next = (!plan.is_converged()).then(|| what.situation.deadline.saturating_sub(stalled));
         }
-        if let (Some(request), Some(plan)) = (what.admission.destroy.as_ref().and_then(find), what.plan) {
+        if let (Some(request), Some(plan)) =
+            (what.admission.destroy.as_ref().and_then(|(id, _)| find(id)), what.plan)
+        {
             let mut value = tasks::settled(request, overlord_api::TaskState::Running, "", what.situation);
             value.phases = tasks::phases(plan);
             value.started_at = value.started_at.or(Some(what.situation.now));
             put(request, value);
         }
         for id in &what.admission.archive {
+            if batch.operations() > REQUESTS_AT_ONCE {
+                left_over = true;
+                break;
+            }
             batch.delete(keys::task(id), Expect::Any);
             batch.delete(keys::task_status(id), Expect::Any);
         }
-        next.filter(|next| !next.is_zero())
+        let next = next.filter(|next| !next.is_zero());
+        if left_over { sooner(next, Some(INTERVAL)) } else { next }
     }
 
-    /// How long nothing of the change at work moved.
-    fn stalled(&self, plan: &Plan, situation: Situation) -> Duration {
+    /// How long nothing of the change at work moved; no time counts while it is meant to stand still.
+    fn stalled(&self, request: &Request, plan: &Plan, control: &Control) -> Duration {
         let now = self.shared.clock.monotonic();
+        let standing = matches!(control, Control::Hold { .. }) || !plan.blocked.is_empty();
         self.shared.memo(self.cluster, |memo| match &memo.moved {
-            Some((progress, revision, since))
-                if *progress == plan.progress && *revision == situation.revision =>
-            {
+            Some((id, progress, since)) if !standing && *id == request.id && *progress == plan.progress => {
                 now.saturating_sub(*since)
             }
             _ => {
-                memo.moved = Some((plan.progress, situation.revision, now));
+                memo.moved = Some((request.id.clone(), plan.progress, now));
                 Duration::ZERO
             }
         })
@@ -201,6 +283,8 @@ impl Pass<'_> {
         if let Some(plan) = what.plan.filter(|_| record.deletion.is_none()) {
             record.formed |= plan.progress.serving >= plan.progress.wanted;
         }
+        let now = self.shared.clock.now();
+        record.tombstones.retain(|_, tomb| now.duration_since(tomb.at) < TOMBSTONE_AGE);
         self.shared.memo(self.cluster, |memo| {
             memo.buried_over.retain(|task| record.tombstones.remove(task).is_some());
         });

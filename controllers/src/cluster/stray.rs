@@ -7,24 +7,23 @@ use overlord_api::{
 };
 
 use crate::{
-    events::{Happening, NO_CLUSTER},
+    Happening,
     ledger::{Batch, Expect, LedgerError, TaskValue},
     shared::Shared,
 };
+
+/// Characters of an illegal name that are told.
+const NAME_TOLD: usize = 80;
 
 /// Reports one such key.
 pub(super) async fn report(shared: &Shared, key: &str) -> Result<(), LedgerError> {
     if let Some(name) = key.strip_prefix(keys::CONFIG) {
         if let (Err(error), true) = (ClusterName::new(name), shared.ledger.config.get(key).is_some()) {
-            shared.events.record(
-                NO_CLUSTER,
-                Happening {
-                    object: format!("config-{}", name.escape_debug()),
-                    reason: "IllegalName",
-                    level: EventLevel::Warning,
-                    message: format!("{} is not used: {error}", key.escape_debug()),
-                },
-            );
+            let short: String = name.chars().take(NAME_TOLD).collect();
+            let message = format!("{}{} is not used: {error}", keys::CONFIG, short.escape_debug());
+            let object = format!("config-{}", short.escape_debug());
+            let level = EventLevel::Warning;
+            shared.tell_once(key, Happening { object, reason: "IllegalName", level, message });
         }
         return Ok(());
     }
@@ -40,13 +39,14 @@ pub(super) async fn report(shared: &Shared, key: &str) -> Result<(), LedgerError
     }
     let status = TaskStatus {
         version: 1,
-        state: TaskState::Failed,
+        // Not over: corrected, it is admitted like any other.
+        state: TaskState::Queued,
         revision: 0,
         phases: Vec::new(),
         wanted: 0,
         running: 0,
         started_at: None,
-        finished_at: Some(shared.clock.now()),
+        finished_at: None,
         error,
     };
     let mut batch = Batch::default();

@@ -26,6 +26,14 @@ pub struct Sent {
     pub nudges: BTreeMap<String, Timestamp>,
 }
 
+impl Sent {
+    /// Forgets what was sent to tasks that are not `current` any more.
+    pub(crate) fn retain(&mut self, current: &BTreeSet<&str>) {
+        self.kills.retain(|task, _| current.contains(task.as_str()));
+        self.nudges.retain(|task, _| current.contains(task.as_str()));
+    }
+}
+
 /// Longest pause between two launches of a member that keeps failing.
 pub const MAX_RELAUNCH_DELAY: std::time::Duration = std::time::Duration::from_secs(60);
 
@@ -47,6 +55,12 @@ pub struct Input<'a> {
     pub keys: &'a BTreeMap<Address, Known<u64>>,
     /// What was sent before.
     pub sent: &'a Sent,
+    /// Instances of Mesos tasks that Mesos has not spoken of in this subscription: their loss is not acted on.
+    pub unconfirmed: &'a BTreeSet<String>,
+    /// Keys of instances that cannot be read: somebody may be there.
+    pub damaged: &'a [(String, String)],
+    /// The request at work, for messages.
+    pub task: Option<&'a str>,
     /// Whether declared changes may go on.
     pub control: &'a Control,
     /// Now.
@@ -139,6 +153,10 @@ pub struct Progress {
 /// Plans one pass.
 pub fn plan(input: &Input<'_>) -> Plan {
     let mut planner = Planner { input, plan: Plan::default(), kept: BTreeMap::new() };
+    for (key, why) in input.damaged {
+        let next = "put the right value back, or remove the key when nothing runs there";
+        planner.block("DamagedValue", format!("{key} cannot be read: {why}; {next}"));
+    }
     if input.record.deletion.is_some() {
         planner.delete();
     } else {
@@ -199,11 +217,22 @@ impl<'a> Planner<'a> {
         let info = &instance.info;
         match info.observed.state {
             State::Gone | State::Failed => self.forget(instance, false, "it has ended"),
+            State::Unreachable if self.is_unconfirmed(instance) => self.await_mesos(instance),
             State::Unreachable => self.forget(instance, true, "its agent cannot be reached"),
             State::Pending | State::Staging | State::Running | State::Restarting | State::Draining => {
                 self.kill(instance);
             }
         }
+    }
+
+    /// Whether Mesos has not said in this subscription how it is with the instance.
+    fn is_unconfirmed(&self, instance: &Instance) -> bool {
+        self.input.unconfirmed.contains(&instance.info.mesos_task_id)
+    }
+
+    fn await_mesos(&mut self, instance: &'a Instance) {
+        let (member, address) = (instance.info.member, instance.info.address());
+        self.wait(member, format!("mesos is asked how it is with member {member} at {address}"), None);
     }
 
     fn forget(&mut self, instance: &'a Instance, tombstone: bool, why: &str) {

@@ -231,7 +231,11 @@ impl Conditions<'_> {
 fn is_broken(info: &Info, formed: bool) -> bool {
     match info.observed.state {
         State::Running | State::Draining => false,
-        State::Pending | State::Staging => formed && info.observed.failures > 0,
+        // A starting one is broken when it is not its first start, or when it says that something is wrong: a
+        // server that stopped answering is reported so.
+        State::Pending | State::Staging => {
+            formed && (info.observed.failures > 0 || !info.observed.message.is_empty())
+        }
         State::Restarting | State::Unreachable | State::Failed | State::Gone => true,
     }
 }

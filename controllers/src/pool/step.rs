@@ -101,6 +101,8 @@ pub enum Place {
     Rather(Address),
     /// Anywhere but on that instance's host.
     Elsewhere(Address),
+    /// Anywhere at all, that instance's address included.
+    Any(Address),
 }
 
 impl Place {
@@ -108,7 +110,9 @@ impl Place {
     pub const fn replaces(self) -> Option<Address> {
         match self {
             Self::Anywhere => None,
-            Self::Same(address) | Self::Rather(address) | Self::Elsewhere(address) => Some(address),
+            Self::Same(address) | Self::Rather(address) | Self::Elsewhere(address) | Self::Any(address) => {
+                Some(address)
+            }
         }
     }
 }
@@ -134,6 +138,9 @@ impl fmt::Display for Step {
                 Place::Rather(address) => write!(f, "launch member {member} again, rather at {address}"),
                 Place::Elsewhere(address) => {
                     write!(f, "replace member {member}, lost at {address}, elsewhere")
+                }
+                Place::Any(address) => {
+                    write!(f, "launch member {member} anywhere, which failed at {address}")
                 }
             },
             Self::WriteConfig { address, member, config, .. } => {

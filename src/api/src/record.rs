@@ -27,6 +27,13 @@ pub struct Record {
     pub config_revision: i64,
     /// Launch attempts so far: the last part of Mesos task ids, never used twice.
     pub attempts: u64,
+    /// The Mesos framework that launched what runs; another one cannot speak of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub framework: Option<String>,
+    /// Why the cluster is kept although its config key is gone: a hold once taken is not dropped because
+    /// other keys come back. Cleared when this cluster's own key is there again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hold: Option<String>,
     /// Set once the cluster is being deleted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deletion: Option<DeletionMark>,

@@ -1,12 +1,12 @@
 //! Launching: places are found, the intent is recorded, and only then the offers are used.
 
-use std::{collections::BTreeMap, collections::BTreeSet, net::IpAddr};
+use std::collections::BTreeMap;
 
 use overlord_api::{
     Desired, EventLevel, INFO_VERSION, Info, Kind, Observed, Quarantine, Record, Spec, State, keys,
 };
 use overlord_mesos::{
-    resources,
+    CallError, resources,
     v1::{
         AgentId, TaskId,
         scheduler::{Launch as LaunchOperation, Operation, OperationType},
@@ -18,7 +18,7 @@ use super::{Apply, BATCH_OPERATIONS, bury, remove};
 use crate::{
     events::Happening,
     identity::{alias, mesos_task_id},
-    launcher::{Grant, Wanted},
+    launcher::{Grant, Group, Wanted},
     ledger::{Batch, Expect, LedgerError, Seen},
     mesos_task::Launching,
     pool::{
@@ -42,7 +42,6 @@ impl Apply<'_> {
         }
         let wishes: BTreeMap<u32, Place> =
             launches.iter().map(|launch| (launch.member, launch.place)).collect();
-        let requests: Vec<Request> = launches.iter().map(|launch| request(self.spec, launch)).collect();
         let placed: Vec<Placed> = self
             .by_address
             .values()
@@ -53,37 +52,43 @@ impl Apply<'_> {
         let uid = &self.record.value.uid;
         let exempt =
             |quarantine: &Quarantine| quarantine.uid == *uid && wishes.contains_key(&quarantine.member);
-        let mut taken = self.shared.ledger.taken(exempt);
-        let mut exclude_hosts: BTreeSet<IpAddr> = BTreeSet::new();
-        for place in wishes.values() {
-            match place {
-                Place::Same(address) | Place::Rather(address) => {
-                    taken.remove(address);
+        let mut taken = self.shared.ledger.taken(self.shared.clock.now(), exempt);
+        // Only those that must leave a host are kept away from it.
+        let [mut anywhere, mut away] = [Group::default(), Group::default()];
+        for launch in launches {
+            match launch.place {
+                Place::Same(address) | Place::Rather(address) | Place::Any(address) => {
+                    taken.remove(&address);
+                    anywhere.requests.push(request(self.spec, launch));
                 }
                 Place::Elsewhere(address) => {
-                    exclude_hosts.insert(address.ip);
+                    away.exclude_hosts.insert(address.ip);
+                    away.requests.push(request(self.spec, launch));
                 }
-                Place::Anywhere => {}
+                Place::Anywhere => anywhere.requests.push(request(self.spec, launch)),
             }
         }
         let granted = self.shared.launcher.place(Wanted {
             cluster: self.cluster,
-            requests: &requests,
+            groups: &[anywhere, away],
             rules: &self.spec.placement,
             members: self.spec.shape.members(),
             placed: &placed,
             taken,
-            exclude_hosts: &exclude_hosts,
         });
         self.shared.memo(self.cluster, |memo| memo.unplaceable.clone_from(&granted.refused));
-        for grant in granted.grants {
-            self.launch_on(&grant, &wishes).await?;
+        for mut grant in granted.grants {
+            self.launch_on(&mut grant, &wishes).await?;
         }
         Ok(())
     }
 
     /// Records the intents of one agent, then uses its offers.
-    async fn launch_on(&mut self, grant: &Grant, wishes: &BTreeMap<u32, Place>) -> Result<(), LedgerError> {
+    async fn launch_on(
+        &mut self,
+        grant: &mut Grant,
+        wishes: &BTreeMap<u32, Place>,
+    ) -> Result<(), LedgerError> {
         let mut record = self.record.value.clone();
         let mut batch = Batch::default();
         let mut infos: Vec<Info> = Vec::new();
@@ -96,10 +101,21 @@ impl Apply<'_> {
             // An address that another member is about to have again; the next pass places anew.
             let others = self.by_address.get(&placement.address);
             if others.is_some_and(|other| other.info.member != placement.member) {
+                self.shared.enqueue(self.cluster);
                 continue;
             }
             let Ok(text) = render(self.spec, placement.address, placement.bus_port) else { continue };
             let info = self.info(&mut record, placement, &grant.agent, old);
+            // Asked after from now on: whatever happens to this pass, the intent does not stay open for ever. A
+            // question about a task that was never recorded is answered too, and harms nobody.
+            let task = TaskId::new(info.mesos_task_id.as_str());
+            self.shared.sync.launched(self.shared.clock.monotonic(), task, grant.agent.clone());
+            self.shared.index.insert(&info.mesos_task_id, self.cluster, info.address());
+            if let Some(old) = old {
+                // Recorded as ended; should Mesos know better, it is killed as the older attempt that it is.
+                let (task, agent) = (TaskId::new(&old.info.mesos_task_id), AgentId::new(&old.info.agent_id));
+                self.shared.sync.ask(self.shared.clock.monotonic(), task, Some(agent));
+            }
             let moved = old.filter(|old| old.info.address() != placement.address);
             let expect = match old {
                 Some(old) if moved.is_none() => Expect::At(old.revision),
@@ -143,7 +159,7 @@ impl Apply<'_> {
 
     /// Uses the offers. Whatever becomes of the call, the intents are recorded: an answer from Mesos
     /// settles each of them, and silence is asked after.
-    async fn accept(&self, grant: &Grant, infos: &[Info]) {
+    async fn accept(&self, grant: &mut Grant, infos: &[Info]) {
         let shared = self.shared;
         let launching = Launching {
             settings: &shared.settings,
@@ -165,21 +181,20 @@ impl Apply<'_> {
                 }
             }
         }
-        let now = shared.clock.monotonic();
-        for info in infos {
-            shared.sync.launched(
-                now,
-                TaskId::new(info.mesos_task_id.as_str()),
-                AgentId::new(info.agent_id.as_str()),
-            );
-        }
         let operation =
             Operation { kind: OperationType::Launch, launch: Some(LaunchOperation { task_infos }) };
         let offer_ids = grant.offers.iter().map(|offer| offer.id.clone()).collect();
         match shared.mesos.accept(offer_ids, vec![operation], REFUSE_NOTHING).await {
-            Ok(()) => {}
+            Ok(()) => grant.used(),
             Err(error) => {
                 tracing::warn!(cluster = %self.cluster, agent = %grant.agent, %error, "accept not taken");
+                if error.may_have_arrived() {
+                    grant.used();
+                }
+                if let CallError::StaleOffer { offer } = &error {
+                    grant.void(offer);
+                }
+                let now = shared.clock.monotonic();
                 for info in infos {
                     let (task, agent) =
                         (TaskId::new(info.mesos_task_id.as_str()), AgentId::new(info.agent_id.as_str()));
@@ -205,11 +220,13 @@ impl Apply<'_> {
         let same = old.filter(|old| old.info.address() == address).map(|old| &old.info);
         let incarnation = match (same, old) {
             (Some(same), _) => same.incarnation,
-            (None, Some(old)) => old.info.incarnation + 1,
+            (None, Some(old)) => old.info.incarnation.saturating_add(1),
             (None, None) => 0,
         };
-        record.attempts += 1;
-        record.next_member = record.next_member.max(member + 1);
+        record.attempts = record.attempts.saturating_add(1);
+        record.framework =
+            self.shared.mesos.framework_id().map(|id| id.value).or_else(|| record.framework.take());
+        record.next_member = record.next_member.max(member.saturating_add(1));
         let previous = old.map(|old| &old.info.desired);
         let failures = same.map_or(0, |same| same.observed.failures);
         Info {
@@ -236,7 +253,7 @@ impl Apply<'_> {
             on_disk: self.spec.deletion.on_disk,
             desired: Desired {
                 state: State::Running,
-                config: previous.map_or(1, |desired| desired.config + 1),
+                config: previous.map_or(1, |desired| desired.config.saturating_add(1)),
                 restart: previous.map_or(0, |desired| desired.restart),
             },
             observed: Observed {

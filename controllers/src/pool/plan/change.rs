@@ -57,6 +57,10 @@ impl<'a> Planner<'a> {
             }
             return;
         }
+        // Nothing is removed or restarted while an instance is not known.
+        if !self.input.damaged.is_empty() {
+            return;
+        }
         for instance in excess {
             let why = format!("the spec wants {wanted} members");
             if let Some(loses) = self.may_lose(instance, "removing") {
@@ -207,7 +211,7 @@ impl<'a> Planner<'a> {
                 address: info.address(),
                 member: info.member,
                 text: text.clone(),
-                config: info.desired.config + 1,
+                config: info.desired.config.saturating_add(1),
             });
         }
     }
@@ -230,7 +234,10 @@ impl<'a> Planner<'a> {
         }
         self.block(
             "Canary",
-            format!("{changed} members are changed, {rest} wait for a person: overlord task resume <id>"),
+            format!(
+                "{changed} members are changed, {rest} wait for a person: overlord task resume {}",
+                self.input.task.unwrap_or("ID")
+            ),
         );
         false
     }
@@ -309,7 +316,7 @@ impl<'a> Planner<'a> {
                 _ => self.plan.steps.push(Step::Restart {
                     address: info.address(),
                     member: info.member,
-                    restart: info.desired.restart + 1,
+                    restart: info.desired.restart.saturating_add(1),
                     loses,
                 }),
             }

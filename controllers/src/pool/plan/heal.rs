@@ -1,6 +1,9 @@
 //! Healing: what is missing is launched, what ended is launched again, what stays away is replaced.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use overlord_api::{Info, State};
 
@@ -48,10 +51,15 @@ impl<'a> Planner<'a> {
         let have = u32::try_from(self.kept.len()).unwrap_or(u32::MAX);
         let missing = self.plan.progress.wanted.saturating_sub(have);
         self.plan.progress.launching += missing;
-        if let (Control::Hold { .. }, 1..) = (self.input.control, missing) {
+        // An instance that cannot be read may well be one of them.
+        if matches!(self.input.control, Control::Hold { .. }) || !self.input.damaged.is_empty() {
             return;
         }
-        for member in (self.input.record.next_member..).take(missing as usize) {
+        // A number is never given twice; until all were there once, those that were lost on the way are filled in.
+        let first = if self.input.record.formed { self.input.record.next_member } else { 0 };
+        let used: BTreeSet<u32> = self.input.instances.iter().map(|instance| instance.info.member).collect();
+        let fresh = (first..u32::MAX).filter(|member| !used.contains(member));
+        for member in fresh.take(missing as usize) {
             self.plan.steps.push(Step::Launch(Launch { member, place: Place::Anywhere }));
         }
     }
@@ -79,6 +87,9 @@ impl<'a> Planner<'a> {
     fn outlast(&mut self, instance: &'a Instance) {
         let info = &instance.info;
         let (member, address) = (info.member, info.address());
+        if self.is_unconfirmed(instance) {
+            return self.await_mesos(instance);
+        }
         let replace_after = self.input.spec.recovery.replace_after;
         let until = info.observed.since.saturating_add(replace_after).unwrap_or(jiff::Timestamp::MAX);
         if until <= self.input.now {
@@ -112,23 +123,23 @@ impl<'a> Planner<'a> {
             .since
             .saturating_add(self.input.spec.recovery.replace_after)
             .is_ok_and(|until| until <= self.input.now);
-        let place = match (self.persistent(), crash_loop || given_up) {
-            (false, true) => Place::Elsewhere(address),
-            (false, false) => self.same_or_rather(info),
-            // Its host took no launch for the whole of `replaceAfter`: the declared policy is to go on without it.
-            (true, true) if !crash_loop => Place::Elsewhere(address),
-            (true, looping) => {
-                if looping {
-                    self.block(
-                        "CrashLoop",
-                        format!(
-                            "member {member} at {address} failed {failures} times and is not moved away from its data: {}",
-                            cause(info)
-                        ),
-                    );
-                }
+        let place = match (self.persistent(), crash_loop, given_up) {
+            (false, true, _) => self.elsewhere_or_any(info, due),
+            (false, false, true) => Place::Any(address),
+            (false, false, false) => self.same_or_rather(info),
+            (true, true, _) => {
+                self.block(
+                    "CrashLoop",
+                    format!(
+                        "member {member} at {address} failed {failures} times and is not moved away from its data: {}",
+                        cause(info)
+                    ),
+                );
                 Place::Same(address)
             }
+            // Its host took no launch for the whole of `replaceAfter`: the declared policy is to go on without it.
+            (true, false, true) => Place::Elsewhere(address),
+            (true, false, false) => Place::Same(address),
         };
         self.launch(member, place);
     }
@@ -150,6 +161,22 @@ impl<'a> Planner<'a> {
                 self.kill(instance);
             }
         }
+    }
+
+    /// A member that keeps failing where it is goes to another host; when there is none, its own will do: what
+    /// it failed of may be over.
+    fn elsewhere_or_any(&mut self, info: &Info, due: jiff::Timestamp) -> Place {
+        let (member, address) = (info.member, info.address());
+        let until = due.saturating_add(STICK).unwrap_or(jiff::Timestamp::MAX);
+        if until <= self.input.now {
+            return Place::Any(address);
+        }
+        self.wait(
+            member,
+            format!("member {member} is looked another host for than that of {address}"),
+            Some(until),
+        );
+        Place::Elsewhere(address)
     }
 
     /// Nothing on disk counts, and still a member stays where it was if it can: no client learns a new

@@ -1,7 +1,10 @@
 //! Tables for single decisions, and a property: from any world, planning and doing what the plan says
 //! ends in a plan with nothing to do, and never breaks a rule on the way.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use jiff::{SignedDuration, Timestamp};
 use overlord_api::{Address, DeletionMark, Info, OnDisk, Persistence, Record, Resources, Spec, State};
@@ -25,6 +28,8 @@ struct World {
     instances: Vec<Instance>,
     keys: BTreeMap<Address, Known<u64>>,
     sent: Sent,
+    unconfirmed: BTreeSet<String>,
+    damaged: Vec<(String, String)>,
     control: Control,
     now: Timestamp,
 }
@@ -40,6 +45,8 @@ impl World {
             instances,
             keys: BTreeMap::new(),
             sent: Sent::default(),
+            unconfirmed: BTreeSet::new(),
+            damaged: Vec::new(),
             control: Control::Run { promoted: false },
             now: samples::at(60),
         }
@@ -54,6 +61,9 @@ impl World {
             instances: &self.instances,
             keys: &self.keys,
             sent: &self.sent,
+            unconfirmed: &self.unconfirmed,
+            damaged: &self.damaged,
+            task: Some("t"),
             control: &self.control,
             now: self.now,
         })
@@ -148,7 +158,11 @@ fn a_member_that_keeps_failing_moves_unless_its_data_is_there() {
         info.observed.state = State::Failed;
         info.observed.failures = 6;
     });
+    // Its pause has ended at second 16: another host first, then any.
+    world.now = samples::at(20);
     assert_eq!(launches(&world.plan()), [(0, Place::Elsewhere(address))]);
+    world.now = samples::at(61);
+    assert_eq!(launches(&world.plan()), [(0, Place::Any(address))]);
     world.spec.persistence = Persistence::Rdb;
     let plan = world.plan();
     assert_eq!(launches(&plan), [(0, Place::Same(address))]);
@@ -165,6 +179,27 @@ fn an_unreachable_member_is_replaced_after_the_timer_and_not_before() {
     assert_eq!((launches(&plan), plan.next()), (vec![], Some(samples::at(600))));
     world.now = samples::at(600);
     assert_eq!(launches(&world.plan()), [(0, Place::Elsewhere(address))]);
+    // What an earlier leader was told does not count before Mesos has said it to this one.
+    world.unconfirmed.insert(world.instances[0].info.mesos_task_id.clone());
+    assert_eq!(launches(&world.plan()), []);
+}
+
+#[test]
+fn an_info_that_cannot_be_read_is_not_an_absent_member() {
+    let mut world = World::new(2);
+    world.instances.remove(0);
+    world.damaged.push((String::from("/overlord/clusters/orders/instances/a/info"), String::from("EOF")));
+    let plan = world.plan();
+    assert!(plan.steps.is_empty(), "{:?}", plan.steps);
+    assert_eq!(reasons(&plan), ["DamagedValue"]);
+}
+
+#[test]
+fn a_creation_that_was_cut_short_leaves_no_gap_in_the_numbers() {
+    let mut world = World::new(3);
+    world.record.formed = false;
+    world.instances.remove(0);
+    assert_eq!(launches(&world.plan()), [(0, Place::Anywhere)]);
 }
 
 #[test]
@@ -379,7 +414,7 @@ impl World {
         if let Some(old) = &old {
             info.incarnation = old.incarnation;
             info.port = old.port;
-            if matches!(place, Place::Elsewhere(_)) {
+            if matches!(place, Place::Elsewhere(_) | Place::Any(_)) {
                 info.incarnation += 1;
                 info.port += 1;
             }

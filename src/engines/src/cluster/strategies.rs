@@ -7,7 +7,7 @@ use proptest::{collection::vec, option, prelude::*, sample::Index};
 
 use super::{
     Flag, Flags, LinkState, Node, NodeAddress, NodeId, NodesConf, Role, SLOTS, SeedNode, SlotMove, SlotSet,
-    node::number, slot_ranges,
+    slot_ranges,
 };
 
 pub(crate) fn id(number: u32) -> NodeId {
@@ -144,5 +144,4 @@ fn the_strategies_make_what_they_say() {
     let members = members(1000, 1);
     assert_eq!(members.len(), 2000);
     assert_eq!(members.iter().map(|member| u32::from(member.slots.len())).sum::<u32>(), 16_384);
-    assert_eq!(number("7"), Some(7));
 }

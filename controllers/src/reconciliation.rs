@@ -1,7 +1,14 @@
 //! Explicit reconciliation with Mesos: every task whose state must be confirmed is asked for until an
 //! answer comes, with truncated back-off. Silence is never taken for an answer.
 
-use std::{collections::BTreeMap, sync::Mutex, sync::PoisonError, time::Duration};
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use overlord_mesos::{
     SchedulerHandle,
@@ -31,12 +38,14 @@ struct Question {
 
 /// The open questions.
 #[derive(Debug, Default)]
-pub(crate) struct Sync {
+pub(crate) struct Reconciliation {
     questions: Mutex<BTreeMap<TaskId, Question>>,
+    /// Whether a subscription stands: without one nothing is confirmed.
+    standing: AtomicBool,
     wake: tokio::sync::Notify,
 }
 
-impl Sync {
+impl Reconciliation {
     /// Asks for these at once, and for nothing else: a new subscription stands.
     pub(crate) fn restart(&self, now: Duration, tasks: impl IntoIterator<Item = (TaskId, Option<AgentId>)>) {
         let mut questions = self.questions.lock().unwrap_or_else(PoisonError::into_inner);
@@ -44,7 +53,19 @@ impl Sync {
             .into_iter()
             .map(|(task, agent)| (task, Question { agent, due: now, pause: FIRST_PAUSE }))
             .collect();
+        self.standing.store(true, Ordering::Release);
         self.wake.notify_one();
+    }
+
+    /// The subscription is gone: what was confirmed in it counts no more.
+    pub(crate) fn suspend(&self) {
+        self.standing.store(false, Ordering::Release);
+    }
+
+    /// Whether Mesos has said in this subscription how it is with a task. Only then may a loss be acted on.
+    pub(crate) fn is_confirmed(&self, task: &str) -> bool {
+        self.standing.load(Ordering::Acquire)
+            && !self.questions.lock().unwrap_or_else(PoisonError::into_inner).contains_key(&TaskId::new(task))
     }
 
     /// Asks for one task at once.
@@ -63,9 +84,9 @@ impl Sync {
         self.wake.notify_one();
     }
 
-    /// Something was heard of a task.
-    pub(crate) fn heard(&self, task: &TaskId) {
-        self.questions.lock().unwrap_or_else(PoisonError::into_inner).remove(task);
+    /// The answer is stored. Whether anybody had asked.
+    pub(crate) fn heard(&self, task: &TaskId) -> bool {
+        self.questions.lock().unwrap_or_else(PoisonError::into_inner).remove(task).is_some()
     }
 
     /// What is due now, and when the next question is.
@@ -116,19 +137,32 @@ mod tests {
 
     #[test]
     fn a_question_is_repeated_with_growing_pauses_until_answered() {
-        let sync = Sync::default();
+        let sync = Reconciliation::default();
         let second = Duration::from_secs(1);
         sync.ask(Duration::ZERO, TaskId::new("t"), None);
         assert_eq!(sync.due(Duration::ZERO).0.len(), 1);
         assert_eq!(sync.due(second), (vec![], Some(second * 2)));
         assert_eq!(sync.due(second * 2), (vec![(TaskId::new("t"), None)], Some(second * 6)));
-        sync.heard(&TaskId::new("t"));
+        assert!(sync.heard(&TaskId::new("t")));
+        assert!(!sync.heard(&TaskId::new("t")));
         assert_eq!(sync.due(second * 100), (vec![], None));
     }
 
     #[test]
+    fn nothing_is_confirmed_before_mesos_was_asked_in_this_subscription() {
+        let sync = Reconciliation::default();
+        assert!(!sync.is_confirmed("t"));
+        sync.restart(Duration::ZERO, [(TaskId::new("t"), None)]);
+        assert!(!sync.is_confirmed("t") && sync.is_confirmed("another"));
+        sync.heard(&TaskId::new("t"));
+        assert!(sync.is_confirmed("t"));
+        sync.suspend();
+        assert!(!sync.is_confirmed("t"));
+    }
+
+    #[test]
     fn a_launched_task_is_asked_for_only_when_nothing_is_heard() {
-        let sync = Sync::default();
+        let sync = Reconciliation::default();
         sync.launched(Duration::ZERO, TaskId::new("t"), AgentId::new("a"));
         assert!(sync.due(Duration::from_secs(1)).0.is_empty());
         assert_eq!(sync.due(LAUNCH_PATIENCE).0.len(), 1);
