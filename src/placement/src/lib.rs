@@ -1,6 +1,9 @@
 //! Requests and offers to addresses, with a reason for each refusal. Pure and deterministic: no I/O, no
 //! clock, no randomness; the order of the offers does not matter, the order of the requests is their priority.
 //!
+//! [`assign`] places members that are independent of each other, one by one. [`cluster`] places those of a cluster of
+//! masters and replicas, all or none at first, and says there what a spread means for them.
+//!
 //! # What a spread means for singles (redis, memcache)
 //!
 //! `required`: no two members of the cluster share the domain, as users of Kubernetes' required
@@ -16,7 +19,9 @@
 //! A member that is asked for does not stand in its own way: its entry in [`World::placed`] is not
 //! counted. Its address is free again only if the caller leaves it out of [`World::taken`].
 
+pub mod cluster;
 mod eligible;
+mod pools;
 mod ports;
 mod refusal;
 mod singles;
@@ -26,4 +31,4 @@ mod verify;
 pub use refusal::{Hint, Reason, Refusal};
 pub use singles::assign;
 pub use types::{Bus, HostOffer, Outcome, Placed, Placement, Request, World};
-pub use verify::{Violation, verify};
+pub use verify::{Violation, verify, verify_cluster, verify_seats};

@@ -36,6 +36,15 @@ impl Ports {
         Self { ranges, lowest: 0, highest: u32::from(u16::MAX), pair: 0, half_pair: 0 }
     }
 
+    /// No more members than this can have ports, perhaps fewer.
+    pub(crate) fn at_most(&self, bus: Bus) -> u64 {
+        let ports = self.ranges.iter().map(|(low, high)| u64::from(high - low) + 1).sum::<u64>();
+        match bus {
+            Bus::None | Bus::Unreserved => ports,
+            Bus::AnyPort | Bus::Plus10000 => ports / 2,
+        }
+    }
+
     fn offers(&self, port: u32) -> bool {
         self.ranges.iter().any(|(low, high)| (*low..=*high).contains(&port))
     }

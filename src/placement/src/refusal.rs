@@ -21,6 +21,12 @@ pub enum Reason {
     RackUsed,
     /// A member of the cluster is in the zone.
     ZoneUsed,
+    /// A member of the same shard is in the domain.
+    ShardIn(Domain),
+    /// The domain has as many masters as it may have.
+    MastersIn(Domain),
+    /// It tells another rack or zone than another agent with its ip.
+    OtherDomain,
     /// Too little cpu is left.
     Cpu,
     /// Too little memory is left.
@@ -43,6 +49,9 @@ impl fmt::Display for Reason {
             Self::HostUsed => "host already used",
             Self::RackUsed => "rack already used",
             Self::ZoneUsed => "zone already used",
+            Self::ShardIn(domain) => return write!(f, "{} has its shard", domain.as_str()),
+            Self::MastersIn(domain) => return write!(f, "{} has its most masters", domain.as_str()),
+            Self::OtherDomain => "rack or zone unlike others of its ip",
             Self::Cpu => "cpu",
             Self::Mem => "mem",
             Self::Disk => "disk",
@@ -87,20 +96,26 @@ pub struct Refusal {
     pub hint: Option<Hint>,
 }
 
+/// The commonest reason first.
+pub(crate) fn summary(f: &mut fmt::Formatter<'_>, reasons: &BTreeMap<Reason, u32>) -> fmt::Result {
+    let mut reasons: Vec<_> = reasons.iter().collect();
+    reasons.sort_by(|a, b| b.1.cmp(a.1).then_with(|| a.0.cmp(b.0)));
+    for (n, (reason, agents)) in reasons.into_iter().enumerate() {
+        match (n, agents) {
+            (0, 1) => write!(f, "{reason} 1 agent")?,
+            (0, _) => write!(f, "{reason} {agents} agents")?,
+            (_, _) => write!(f, ", {reason} {agents}")?,
+        }
+    }
+    Ok(())
+}
+
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.offers_seen == 0 {
             f.write_str("no offers")?;
         }
-        let mut reasons: Vec<_> = self.reasons.iter().collect();
-        reasons.sort_by(|a, b| b.1.cmp(a.1).then_with(|| a.0.cmp(b.0)));
-        for (n, (reason, agents)) in reasons.into_iter().enumerate() {
-            match (n, agents) {
-                (0, 1) => write!(f, "{reason} 1 agent")?,
-                (0, _) => write!(f, "{reason} {agents} agents")?,
-                (_, _) => write!(f, ", {reason} {agents}")?,
-            }
-        }
+        summary(f, &self.reasons)?;
         if let Some(hint) = &self.hint {
             write!(f, "; {hint}")?;
         }

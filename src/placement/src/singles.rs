@@ -13,8 +13,8 @@ use std::{
 use overlord_api::{Address, Domain, Rule};
 
 use crate::{
-    Bus, Hint, HostOffer, Outcome, Placement, Reason, Refusal, Request, World, eligible::fixed_reasons,
-    ports::Ports,
+    Hint, Outcome, Placement, Reason, Refusal, Request, World,
+    pools::{Pools, Size},
 };
 
 /// Finds a place for each request, or says why there is none. A request is refused only if no agent can take
@@ -29,27 +29,6 @@ pub fn assign(requests: &[Request], world: &World<'_>) -> Outcome {
         }
     }
     outcome
-}
-
-/// What is left of an offer. Pools are sorted by agent id and role: their index breaks ties.
-struct Pool<'a> {
-    offer: &'a HostOffer,
-    cpu_millis: u64,
-    mem: u64,
-    disk: u64,
-    ports: Ports,
-    /// Why it is of no use to this cluster at all.
-    fixed: Vec<Reason>,
-    group: usize,
-}
-
-/// The size of a request.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-struct Size {
-    cpu_millis: u64,
-    mem: u64,
-    disk: u64,
-    bus: Bus,
 }
 
 /// Order of the pools of one group: least members on the host, most left over, agent id.
@@ -89,16 +68,12 @@ struct Board<'a> {
     world: &'a World<'a>,
     /// Each domain once, required if any rule says so, in the order given.
     spread: Vec<(Domain, Rule)>,
-    pools: Vec<Pool<'a>>,
-    by_host: BTreeMap<IpAddr, Vec<usize>>,
+    pools: Pools<'a>,
     groups: Vec<Group<'a>>,
+    /// Of each pool.
+    group_of: Vec<usize>,
     counts: Counts<'a>,
-    /// Addresses that are used besides [`World::taken`].
-    used: BTreeSet<Address>,
     indexes: BTreeMap<Size, Index>,
-    /// The most that any offer has, against which what is left is measured.
-    most_cpu: u64,
-    most_mem: u64,
 }
 
 impl Size {
@@ -113,52 +88,25 @@ impl<'a> Board<'a> {
         let spread = spread(world);
         let by = |domain: Domain| spread.iter().any(|(other, _)| *other == domain);
         let (by_rack, by_zone) = (by(Domain::Rack), by(Domain::Zone));
+        let asked: BTreeSet<u32> = requests.iter().map(|request| request.member).collect();
+        let pools = Pools::new(world, |member| asked.contains(&member));
 
-        let mut offers: Vec<&HostOffer> = world.offers.iter().collect();
-        offers.sort_by_key(|offer| (&offer.agent_id, &offer.role, offer.host, &offer.offer_ids));
-        let mut group_of: BTreeMap<Group<'a>, usize> = BTreeMap::new();
+        let mut known: BTreeMap<Group<'a>, usize> = BTreeMap::new();
         let mut groups = Vec::new();
-        let mut by_host: BTreeMap<IpAddr, Vec<usize>> = BTreeMap::new();
-        let mut pools = Vec::with_capacity(offers.len());
-        for offer in offers {
-            let group =
-                (offer.rack.as_deref().filter(|_| by_rack), offer.zone.as_deref().filter(|_| by_zone));
-            let group = *group_of.entry(group).or_insert_with(|| {
+        let mut group_of = Vec::with_capacity(pools.len());
+        for pool in pools.iter() {
+            let (rack, zone) = (pool.offer.rack.as_deref(), pool.offer.zone.as_deref());
+            let group = (rack.filter(|_| by_rack), zone.filter(|_| by_zone));
+            group_of.push(*known.entry(group).or_insert_with(|| {
                 groups.push(group);
                 groups.len() - 1
-            });
-            by_host.entry(offer.host).or_default().push(pools.len());
-            pools.push(Pool {
-                offer,
-                cpu_millis: offer.cpu_millis,
-                mem: offer.mem,
-                disk: offer.disk,
-                ports: Ports::new(&offer.ports),
-                fixed: fixed_reasons(offer, world),
-                group,
-            });
+            }));
         }
-
-        let asked: BTreeSet<u32> = requests.iter().map(|request| request.member).collect();
         let mut counts = Counts::default();
-        let mut used = BTreeSet::new();
         for placed in world.placed.iter().filter(|placed| !asked.contains(&placed.member)) {
             counts.add(placed.address.ip, placed.rack.as_deref(), placed.zone.as_deref());
-            used.insert(placed.address);
-            used.extend(placed.bus_port.map(|port| Address::new(placed.address.ip, port)));
         }
-        Self {
-            world,
-            spread,
-            by_host,
-            groups,
-            counts,
-            used,
-            indexes: BTreeMap::new(),
-            most_cpu: pools.iter().map(|pool| pool.cpu_millis).max().unwrap_or(0).max(1),
-            most_mem: pools.iter().map(|pool| pool.mem).max().unwrap_or(0).max(1),
-            pools,
-        }
+        Self { world, spread, pools, groups, group_of, counts, indexes: BTreeMap::new() }
     }
 
     fn place(&mut self, request: &Request) -> Option<Placement> {
@@ -171,20 +119,20 @@ impl<'a> Board<'a> {
             return Some(placement);
         }
         let pool = self.best(size)?;
-        let (port, bus) = self.choose_ports(pool, None, size.bus)?;
-        Some(self.take(pool, request.member, size, port, bus))
+        let ports = self.pools.choose_ports(pool, None, size.bus)?;
+        Some(self.take(pool, request.member, size, ports))
     }
 
     fn place_at(&mut self, address: Address, member: u32, size: Size) -> Option<Placement> {
-        for pool in self.by_host.get(&address.ip).cloned().unwrap_or_default() {
-            if !self.pools[pool].fixed.is_empty()
+        for pool in self.pools.on(address.ip).to_vec() {
+            if !self.pools.get(pool).fixed.is_empty()
                 || !self.blocked(pool).is_empty()
-                || !self.has_room(pool, size)
+                || !self.pools.has_room(pool, size)
             {
                 continue;
             }
-            if let Some((port, bus)) = self.choose_ports(pool, Some(address.port), size.bus) {
-                return Some(self.take(pool, member, size, port, bus));
+            if let Some(ports) = self.pools.choose_ports(pool, Some(address.port), size.bus) {
+                return Some(self.take(pool, member, size, ports));
             }
         }
         None
@@ -231,7 +179,7 @@ impl<'a> Board<'a> {
 
     /// Why a required spread keeps the pool out; empty if it does not.
     fn blocked(&self, pool: usize) -> Vec<Reason> {
-        let offer = self.pools[pool].offer;
+        let offer = self.pools.get(pool).offer;
         let (rack, zone) = (offer.rack.as_deref(), offer.zone.as_deref());
         let required = self.spread.iter().filter(|(_, rule)| *rule == Rule::Required);
         required
@@ -245,33 +193,12 @@ impl<'a> Board<'a> {
             .collect()
     }
 
-    fn has_room(&self, pool: usize, size: Size) -> bool {
-        let pool = &self.pools[pool];
-        size.cpu_millis <= pool.cpu_millis && size.mem <= pool.mem && size.disk <= pool.disk
-    }
-
-    fn choose_ports(&mut self, pool: usize, exactly: Option<u16>, bus: Bus) -> Option<(u16, Option<u16>)> {
-        let Self { pools, world, used, .. } = self;
-        let pool = &mut pools[pool];
-        let host = pool.offer.host;
-        let busy = |port: u32| {
-            u16::try_from(port).is_ok_and(|port| {
-                let address = Address::new(host, port);
-                world.taken.contains(&address) || used.contains(&address)
-            })
-        };
-        match exactly {
-            Some(port) => pool.ports.choose_exactly(port, bus, busy),
-            None => pool.ports.choose(bus, busy),
-        }
-    }
-
     fn index(&mut self, size: Size) -> Index {
         let mut index =
             Index { groups: vec![BTreeSet::new(); self.groups.len()], scores: vec![None; self.pools.len()] };
         for pool in 0..self.pools.len() {
             if let Some(score) = self.score(pool, size) {
-                index.groups[self.pools[pool].group].insert(score);
+                index.groups[self.group_of[pool]].insert(score);
                 index.scores[pool] = Some(score);
             }
         }
@@ -280,48 +207,33 @@ impl<'a> Board<'a> {
 
     /// `None` if the pool cannot take the size any more. What keeps whole groups out is left to [`Board::best`].
     fn score(&mut self, pool: usize, size: Size) -> Option<Score> {
-        let Pool { offer, cpu_millis, mem, ref fixed, .. } = self.pools[pool];
-        let members = self.counts.host.get(&offer.host).copied().unwrap_or(0);
+        let host = self.pools.get(pool).offer.host;
+        let members = self.counts.host.get(&host).copied().unwrap_or(0);
         let by_host = self.spread.iter().find(|(domain, _)| *domain == Domain::Host).map(|(_, rule)| *rule);
-        if !fixed.is_empty() || (by_host == Some(Rule::Required) && members > 0) || !self.has_room(pool, size)
+        if !self.pools.get(pool).fixed.is_empty()
+            || (by_host == Some(Rule::Required) && members > 0)
+            || !self.pools.has_room(pool, size)
         {
             return None;
         }
-        self.choose_ports(pool, None, size.bus)?;
-        let cpu = share(cpu_millis - size.cpu_millis, self.most_cpu);
-        let mem = share(mem - size.mem, self.most_mem);
+        self.pools.choose_ports(pool, None, size.bus)?;
         let on_host = if by_host.is_some() { members } else { 0 };
-        Some(Score { on_host, left: Reverse((cpu.min(mem), cpu + mem)), pool })
+        Some(Score { on_host, left: Reverse(self.pools.left_with(pool, size)), pool })
     }
 
-    fn take(&mut self, index: usize, member: u32, size: Size, port: u16, bus_port: Option<u16>) -> Placement {
-        let pool = &mut self.pools[index];
-        pool.cpu_millis -= size.cpu_millis;
-        pool.mem -= size.mem;
-        pool.disk -= size.disk;
-        let offer = pool.offer;
-        let address = Address::new(offer.host, port);
-        self.used.insert(address);
-        self.used.extend(bus_port.map(|port| Address::new(offer.host, port)));
+    fn take(&mut self, pool: usize, member: u32, size: Size, ports: (u16, Option<u16>)) -> Placement {
+        let offer = self.pools.get(pool).offer;
+        let placement = self.pools.take(pool, member, size, ports);
         self.counts.add(offer.host, offer.rack.as_deref(), offer.zone.as_deref());
         self.refresh(offer.host);
-        Placement {
-            member,
-            address,
-            bus_port,
-            agent_id: offer.agent_id.clone(),
-            host: offer.host,
-            rack: offer.rack.clone(),
-            zone: offer.zone.clone(),
-            role: offer.role.clone(),
-        }
+        placement
     }
 
     /// Brings the scores of all pools of a host up to date: they share its ports and its members.
     fn refresh(&mut self, host: IpAddr) {
         let mut indexes = std::mem::take(&mut self.indexes);
-        for pool in self.by_host.get(&host).cloned().unwrap_or_default() {
-            let group = self.pools[pool].group;
+        for pool in self.pools.on(host).to_vec() {
+            let group = self.group_of[pool];
             for (size, index) in &mut indexes {
                 if let Some(old) = index.scores[pool].take() {
                     index.groups[group].remove(&old);
@@ -338,32 +250,13 @@ impl<'a> Board<'a> {
 
     fn refuse(&self, request: &Request) -> Refusal {
         let size = Size::of(request);
-        let mut agents: BTreeMap<&str, BTreeSet<Reason>> = BTreeMap::new();
-        for pool in 0..self.pools.len() {
-            agents
-                .entry(&self.pools[pool].offer.agent_id)
-                .or_default()
-                .extend(self.reasons(pool, request, size));
-        }
-        let mut counted: BTreeMap<Reason, u32> = BTreeMap::new();
-        for reasons in agents.values() {
-            // An agent that also offers to our role is not a matter of roles.
-            let only_role = reasons.iter().all(|reason| *reason == Reason::Role);
-            for reason in reasons.iter().filter(|reason| only_role || **reason != Reason::Role) {
-                *counted.entry(reason.clone()).or_default() += 1;
-            }
-        }
-        Refusal {
-            member: request.member,
-            offers_seen: u32::try_from(agents.len()).unwrap_or(u32::MAX),
-            hint: self.hint(&counted),
-            reasons: counted,
-        }
+        let (offers_seen, reasons) = self.pools.count(|pool| self.reasons(pool, request, size));
+        Refusal { member: request.member, offers_seen, hint: self.hint(&reasons), reasons }
     }
 
     /// All that keeps the pool from taking the request. What cannot be changed by making room stands alone.
     fn reasons(&self, index: usize, request: &Request, size: Size) -> Vec<Reason> {
-        let pool = &self.pools[index];
+        let pool = self.pools.get(index);
         if pool.fixed.contains(&Reason::Role) {
             return vec![Reason::Role];
         }
@@ -374,30 +267,8 @@ impl<'a> Board<'a> {
             return vec![Reason::OnlyElsewhere];
         }
         let mut reasons = self.blocked(index);
-        let room = [
-            (size.cpu_millis <= pool.cpu_millis, Reason::Cpu),
-            (size.mem <= pool.mem, Reason::Mem),
-            (size.disk <= pool.disk, Reason::Disk),
-        ];
-        reasons.extend(room.into_iter().filter(|(fits, _)| !fits).map(|(_, reason)| reason));
-        let mut ports = pool.ports.clone();
-        let busy = |port: u32| self.is_busy(pool.offer.host, port);
-        let only = request.only.map(|only| only.port);
-        let choice = match only {
-            Some(port) => ports.choose_exactly(port, size.bus, busy),
-            None => ports.choose(size.bus, busy),
-        };
-        if choice.is_none() {
-            reasons.push(pool.ports.why_not(only, size.bus));
-        }
+        reasons.extend(self.pools.lacks(index, size, request.only.map(|only| only.port)));
         reasons
-    }
-
-    fn is_busy(&self, host: IpAddr, port: u32) -> bool {
-        u16::try_from(port).is_ok_and(|port| {
-            let address = Address::new(host, port);
-            self.world.taken.contains(&address) || self.used.contains(&address)
-        })
     }
 
     /// The first required spread that stood in the way, if the known domains cannot satisfy it for the whole
@@ -442,11 +313,6 @@ fn spread(world: &World<'_>) -> Vec<(Domain, Rule)> {
         }
     }
     spread
-}
-
-/// `part` of `whole` in 65536ths: whole numbers, so that no rounding depends on the machine.
-fn share(part: u64, whole: u64) -> u64 {
-    u64::try_from(u128::from(part) * 65_536 / u128::from(whole)).unwrap_or(u64::MAX)
 }
 
 fn count<T: Ord>(items: impl Iterator<Item = T>) -> u32 {

@@ -7,6 +7,10 @@ use overlord_api::{Address, Constraint, Domain, Operator, Rule};
 
 use crate::{Bus, HostOffer, Placement, Request, World};
 
+mod cluster;
+
+pub use cluster::{verify_cluster, verify_seats};
+
 /// A broken rule.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Violation {
@@ -28,6 +32,14 @@ pub enum Violation {
     Overdrawn(String),
     /// Two members share a domain that they must not share, or its name is unknown.
     SpreadBroken(u32, Domain),
+    /// The shard has that many members, and should have another number.
+    Copies(u32, usize),
+    /// The shard has that many masters, not one.
+    Masters(u32, usize),
+    /// The domain of that name holds that many masters, and the others are no majority.
+    Majority(Domain, String, usize),
+    /// The domain of that name holds two members of the shard.
+    SameShard(Domain, String, u32),
 }
 
 impl fmt::Display for Violation {
@@ -43,6 +55,14 @@ impl fmt::Display for Violation {
             Self::Overdrawn(agent) => write!(f, "agent {agent} offers less than is placed on it"),
             Self::SpreadBroken(member, domain) => {
                 write!(f, "member {member} shares its {} with another member", domain.as_str())
+            }
+            Self::Copies(shard, members) => write!(f, "shard {shard} has {members} members"),
+            Self::Masters(shard, masters) => write!(f, "shard {shard} has {masters} masters"),
+            Self::Majority(domain, name, masters) => {
+                write!(f, "{} {name} has {masters} masters, the others are no majority", domain.as_str())
+            }
+            Self::SameShard(domain, name, shard) => {
+                write!(f, "{} {name} has two members of shard {shard}", domain.as_str())
             }
         }
     }

@@ -3,7 +3,7 @@
 use overlord_api::{Constraint, Operator, Spread};
 
 use super::*;
-use crate::{Placed, verify};
+use crate::{Bus, HostOffer, Placed, verify};
 
 const GIB: u64 = 1 << 30;
 
