@@ -5,7 +5,7 @@ use std::{fmt::Write as _, sync::Arc};
 
 use jiff::Timestamp;
 use overlord_api::{
-    Cluster, DeletionMark, EventLevel, Fault, Info, KEPT_REVISIONS, Kind, Record, Revision, Task,
+    Cluster, DeletionMark, EventLevel, Fault, Hold, Info, KEPT_REVISIONS, Kind, Record, Revision, Task,
     TaskDesired, TaskKind, keys,
 };
 
@@ -309,12 +309,12 @@ impl Pass<'_> {
         accepted: &mut Accepted,
         admission: &Admission,
         config_revision: i64,
-    ) -> Result<Option<(&'static str, String)>, Error> {
+    ) -> Result<Option<Hold>, Error> {
         if accepted.record.value.deletion.is_some() {
             return Ok(None);
         }
         let key = keys::config(self.cluster);
-        let hold = accepted.record.value.hold.clone();
+        let held = accepted.record.value.hold.clone();
         // The text that was there when the destruction was asked for must not bring the cluster back; a newer
         // one is a new life.
         let mut buried = 0;
@@ -322,7 +322,7 @@ impl Pass<'_> {
             buried = if config_revision <= *asked { config_revision } else { 0 };
             format!("task {task}")
         } else if config_revision != 0 {
-            if hold.is_some() {
+            if held.is_some() {
                 self.write_hold(accepted, None).await?;
             }
             return Ok(None);
@@ -330,22 +330,20 @@ impl Pass<'_> {
             let message = format!(
                 "{key} is gone; the cluster is protected and goes on: apply its spec again, or apply it with deletion.protected: false and delete it"
             );
-            return Ok(Some(("Protected", message)));
-        } else if let Some(hold) = hold {
-            return Ok(Some(("Held", hold)));
+            return Ok(Some(hold("Protected", message)));
+        } else if held.is_some() {
+            return Ok(held);
         } else if self.shared.went_back {
             let message = format!(
                 "{key} is gone, and etcd was older than what this controller saw before: apply the spec again, or delete the cluster by a destroy task"
             );
-            self.write_hold(accepted, Some(message.clone())).await?;
-            return Ok(Some(("StoreWentBack", message)));
+            return self.write_hold(accepted, Some(hold("StoreWentBack", message))).await;
         } else if let Some(missing) = self.over_ceiling() {
             let message = format!(
-                "{key} is gone, and so were {} others at once (DeletionCeiling): nothing is deleted; apply the spec again, or delete the cluster by a destroy task",
+                "{key} is gone, and so were {} others at once: nothing is deleted; apply the spec again, or delete the cluster by a destroy task",
                 missing - 1
             );
-            self.write_hold(accepted, Some(message.clone())).await?;
-            return Ok(Some(("DeletionCeiling", message)));
+            return self.write_hold(accepted, Some(hold("DeletionCeiling", message))).await;
         } else {
             String::from("config removed")
         };
@@ -368,14 +366,14 @@ impl Pass<'_> {
     }
 
     /// Remembers why the cluster is kept without its config key, or that this is over.
-    async fn write_hold(&self, accepted: &mut Accepted, hold: Option<String>) -> Result<(), Error> {
+    async fn write_hold(&self, accepted: &mut Accepted, hold: Option<Hold>) -> Result<Option<Hold>, Error> {
         let mut record = accepted.record.value.clone();
-        record.hold = hold;
+        record.hold.clone_from(&hold);
         let mut batch = Batch::default();
         batch.put_json(keys::record(self.cluster), &record, Expect::At(accepted.record.revision));
         let revision = self.shared.ledger.commit(batch).await.map_err(|source| self.error(source))?;
         accepted.record = Seen { value: record, revision };
-        Ok(())
+        Ok(hold)
     }
 
     /// How many clusters lost their config key and are not being deleted, when that is too many at once.
@@ -397,6 +395,10 @@ impl Pass<'_> {
             .count();
         (missing > self.shared.settings.deletion_ceiling).then_some(missing)
     }
+}
+
+fn hold(reason: &str, message: String) -> Hold {
+    Hold { reason: reason.to_owned(), message }
 }
 
 /// The first faults in one line each.

@@ -157,7 +157,7 @@ impl Pass<'_> {
             instances: &instances,
             refused: admitted.refused.as_deref(),
             damaged: &damaged,
-            spec_missing: missing.as_ref().map(|(reason, message)| (*reason, message.as_str())),
+            spec_missing: missing.as_ref().map(|hold| (hold.reason.as_str(), hold.message.as_str())),
             config_revision: admitted.config_revision,
             plan: Some(&plan),
             accepted: Some(&accepted),

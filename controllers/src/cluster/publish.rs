@@ -42,7 +42,7 @@ pub(super) struct Publication<'a> {
     pub(super) refused: Option<&'a str>,
     /// Infos that cannot be read, and why.
     pub(super) damaged: &'a [(String, String)],
-    pub(super) spec_missing: Option<(&'static str, &'a str)>,
+    pub(super) spec_missing: Option<(&'a str, &'a str)>,
     pub(super) config_revision: i64,
     pub(super) plan: Option<&'a Plan>,
     pub(super) accepted: Option<&'a Accepted>,

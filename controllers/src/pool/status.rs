@@ -26,7 +26,7 @@ pub(crate) struct Input<'a> {
     /// Deletion: by whom, and whether nothing is left to do.
     pub deletion: Option<(&'a str, bool)>,
     /// Why the cluster is kept although its config key is gone.
-    pub spec_missing: Option<(&'static str, &'a str)>,
+    pub spec_missing: Option<(&'a str, &'a str)>,
     /// Why what is shown may be old.
     pub stale: Option<(&'static str, &'a str)>,
     /// Why members could not be placed, in the last pass that tried.
@@ -133,7 +133,7 @@ impl Conditions<'_> {
     fn only_when(
         &mut self,
         kind: ConditionType,
-        holds: Option<(&'static str, &str)>,
+        holds: Option<(&str, &str)>,
         otherwise: &str,
         message: &str,
     ) {

@@ -33,13 +33,23 @@ pub struct Record {
     /// Why the cluster is kept although its config key is gone: a hold once taken is not dropped because
     /// other keys come back. Cleared when this cluster's own key is there again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub hold: Option<String>,
+    pub hold: Option<Hold>,
     /// Set once the cluster is being deleted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deletion: Option<DeletionMark>,
     /// Mesos task ids of instances that were given up while unreachable: killed when they come back.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub tombstones: BTreeMap<String, Tombstone>,
+}
+
+/// Why a cluster is kept although its config key is gone.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Hold {
+    /// `DeletionCeiling` or `StoreWentBack`, the reason of condition `SpecMissing`.
+    pub reason: String,
+    /// One sentence with the next step.
+    pub message: String,
 }
 
 /// Why and since when a cluster is being deleted.

@@ -54,10 +54,13 @@ pub(crate) async fn put(
             .ok(),
             None => None,
         };
-        if before.as_ref() == Some(&*cluster) {
+        let accepted = accepted(&*state.store, &name).await?;
+        let deleted = matches!(&accepted, Some((record, _)) if record.deletion.is_some());
+        // A text that was there before the deletion brings nothing back: only a new revision of its key does.
+        if !deleted && before.as_ref() == Some(&*cluster) {
             return Ok((StatusCode::OK, Json(answer(&name, &cluster, Applied::Unchanged, current_revision))));
         }
-        refuse_change(&state, &cluster, &text).await?;
+        refuse_change(accepted, &cluster, &text)?;
         let key = keys::config(&name);
         let compare = match &current {
             Some(current) => Compare::ModRevision(key.clone(), current.mod_revision),
@@ -66,8 +69,8 @@ pub(crate) async fn put(
         let txn = Txn::unfenced().when(compare).put(key, text.clone());
         if let Committed::Yes(revision) = state.store.commit(txn).await? {
             let (status, result) = match current {
-                Some(_) => (StatusCode::OK, Applied::Configured),
-                None => (StatusCode::CREATED, Applied::Created),
+                Some(_) if !deleted => (StatusCode::OK, Applied::Configured),
+                Some(_) | None => (StatusCode::CREATED, Applied::Created),
             };
             tracing::info!(cluster = %name, revision, by = requested_by(&headers), "spec written");
             return Ok((status, Json(answer(&name, &cluster, result, revision))));
@@ -77,8 +80,12 @@ pub(crate) async fn put(
 }
 
 /// A cluster that runs may not become just anything.
-async fn refuse_change(state: &ApiState, new: &Cluster, text: &[u8]) -> Result<(), ApiError> {
-    let refused = match accepted(&*state.store, &new.name).await? {
+fn refuse_change(
+    accepted: Option<(Record, Option<Cluster>)>,
+    new: &Cluster,
+    text: &[u8],
+) -> Result<(), ApiError> {
+    let refused = match accepted {
         Some((record, _)) if record.deletion.is_some() => return Ok(()),
         Some((_, Some(old))) => check_change(&old, new),
         Some((record, None)) if record.kind != new.spec.shape.kind() => {

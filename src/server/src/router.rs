@@ -1,6 +1,9 @@
 //! Paths, limits around every request, and the listener.
 
-use std::net::{IpAddr, SocketAddr};
+use std::{
+    error::Error as _,
+    net::{IpAddr, SocketAddr},
+};
 
 use axum::{
     Json, Router,
@@ -25,6 +28,9 @@ use crate::{
     view::{ErrorCode, ListView, ReadyView, VersionView},
     watch,
 };
+
+/// How long a body may take to arrive.
+const BODY_TIME: time::Duration = time::Duration::from_secs(5);
 
 /// Every path of the API.
 pub fn router(state: ApiState) -> Router {
@@ -79,9 +85,20 @@ async fn guard(State(state): State<ApiState>, request: Request, next: Next) -> R
         )
         .into_response();
     }
+    // Read before there is a permit: slow senders wait for themselves alone.
+    let request = match time::timeout(BODY_TIME, whole(request, state.config.max_body)).await {
+        Ok(Ok(request)) => request,
+        Ok(Err(refused)) => return refused.into_response(),
+        Err(_) => {
+            return ApiError::new(ErrorCode::Timeout, "the body did not arrive in time", "send it again")
+                .into_response();
+        }
+    };
     let work = async {
+        // Whether this process lives is told however busy it is.
+        let probe = matches!(request.uri().path(), "/healthz" | "/readyz");
         // The permit ends with the head of the answer: a watch goes on under a permit of its own.
-        let _permit = state.requests.acquire().await;
+        let _permit = if probe { None } else { state.requests.acquire().await.ok() };
         next.run(request).await
     };
     time::timeout(state.config.timeout, work).await.unwrap_or_else(|_| {
@@ -92,6 +109,22 @@ async fn guard(State(state): State<ApiState>, request: Request, next: Next) -> R
         )
         .into_response()
     })
+}
+
+/// The request with its whole body at hand.
+async fn whole(request: Request, most: usize) -> Result<Request, ApiError> {
+    let (parts, body) = request.into_parts();
+    match axum::body::to_bytes(body, most).await {
+        Ok(bytes) => Ok(Request::from_parts(parts, Body::from(bytes))),
+        Err(error) if error.source().is_some_and(|cause| cause.is::<http_body_util::LengthLimitError>()) => {
+            Err(ApiError::new(
+                ErrorCode::TooLarge,
+                "the body is too large",
+                "send one manifest of at most 64 KiB",
+            ))
+        }
+        Err(_) => Err(ApiError::new(ErrorCode::BadRequest, "the body broke off", "send it again")),
+    }
 }
 
 fn names_loopback(headers: &HeaderMap, uri: &Uri) -> bool {

@@ -21,6 +21,9 @@ use crate::{
 /// Attempts of a compare-and-swap.
 const ATTEMPTS: usize = 4;
 
+/// The parameter of a task that lets it pass its canary when it is `true`.
+const PROMOTE: &str = "promote";
+
 /// `<cluster>.<kind>.<time>`: sorts by time within a cluster; unique because it is put only where nothing is.
 pub(crate) fn task_id(cluster: &ClusterName, kind: TaskKind, now: Timestamp) -> String {
     format!("{cluster}.{kind}.{}", now.as_millisecond())
@@ -86,10 +89,14 @@ pub(crate) async fn patch(
                 "`overlord get tasks` lists those that run",
             ));
         }
-        if task.desired == patch.desired {
+        let promotes = patch.promote == Some(true) && task.params.get(PROMOTE).is_none_or(|is| is != "true");
+        if task.desired == patch.desired && !promotes {
             return Ok(Json(view));
         }
         task.desired = patch.desired;
+        if promotes {
+            task.params.insert(PROMOTE.to_owned(), "true".to_owned());
+        }
         let txn = Txn::unfenced()
             .when(Compare::ModRevision(key.clone(), read.mod_revision))
             .put(key.clone(), encode(&task)?);

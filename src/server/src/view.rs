@@ -135,7 +135,7 @@ pub enum WatchLine<T> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Applied {
-    /// There was none.
+    /// There was none, or only what is left of a deleted one.
     Created,
     /// It differs from the one before.
     Configured,
@@ -174,6 +174,9 @@ pub struct DeleteView {
 pub struct TaskPatch {
     /// Whether it shall go on.
     pub desired: TaskDesired,
+    /// `true` lets it pass its canary, too. Nothing takes that back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub promote: Option<bool>,
 }
 
 /// The answer of `/version`.

@@ -159,6 +159,8 @@ fn record(kind: Kind) -> Record {
         revision: 1,
         config_revision: 1,
         attempts: 2,
+        framework: None,
+        hold: None,
         deletion: None,
         tombstones: BTreeMap::new(),
     }
@@ -247,11 +249,31 @@ async fn a_kind_never_changes_while_the_cluster_lives() {
     let memcache = manifest("orders", 2, "").replace("Redis", "Memcache").replace("7.0.15", "1.6.18");
     let memcache = memcache.replace("shards", "instances");
     let (_, error) = world.refused(Method::PUT, "/v1/clusters/orders", memcache.clone()).await;
-    assert!(error.details[0].message.contains("kind"), "{error:?}");
+    assert_eq!((error.details[0].path.as_str(), error.details[0].line), ("kind", 2), "{error:?}");
     record.deletion =
         Some(DeletionMark { at: Timestamp::UNIX_EPOCH, by: "x".into(), config_revision: 0, done: true });
     world.put(&keys::record(&orders()), &record).await;
     assert_eq!(world.apply("orders", &memcache).await.result, Applied::Created);
+}
+
+#[tokio::test]
+async fn a_deleted_cluster_is_created_again_by_the_text_that_is_still_there() {
+    let world = World::new().await;
+    let first = world.apply("orders", &manifest("orders", 2, "")).await;
+    let mut record = world.accept(&orders(), &manifest("orders", 2, "")).await;
+    assert_eq!(world.apply("orders", &manifest("orders", 2, "")).await.result, Applied::Unchanged);
+    record.deletion = Some(DeletionMark {
+        at: Timestamp::UNIX_EPOCH,
+        by: "task x".into(),
+        config_revision: first.config_revision,
+        done: true,
+    });
+    world.put(&keys::record(&orders()), &record).await;
+    let again = world.apply("orders", &manifest("orders", 2, "")).await;
+    assert_eq!(again.result, Applied::Created);
+    assert!(again.config_revision > first.config_revision);
+    let view: ClusterView = world.get("/v1/clusters/orders").await;
+    assert_eq!(view.config_revision, Some(again.config_revision));
 }
 
 #[tokio::test]
@@ -381,6 +403,31 @@ async fn tasks_are_asked_for_and_steered() {
     assert_eq!(plain.body(restart).send().await.unwrap().status(), StatusCode::BAD_REQUEST);
 }
 
+#[tokio::test]
+async fn a_task_that_waits_at_its_canary_is_promoted() {
+    let world = World::new().await;
+    world.apply("orders", &manifest("orders", 2, "")).await;
+    let update = json!({"kind": "update", "cluster": "orders", "params": {"revision": "2"}}).to_string();
+    let (_, body) = world.ask(Method::POST, "/v1/tasks", update).await;
+    let id = serde_json::from_slice::<TaskView>(&body).unwrap().id;
+    let path = format!("/v1/tasks/{id}");
+    let writes = world.store.writes();
+    for nothing in [json!({"desired": "run"}), json!({"desired": "run", "promote": false})] {
+        let (status, _) = world.ask(Method::PATCH, &path, nothing.to_string()).await;
+        assert_eq!((status, world.store.writes()), (StatusCode::OK, writes), "it runs already");
+    }
+    for _ in 0..2 {
+        let promotion = json!({"desired": "run", "promote": true}).to_string();
+        let (status, body) = world.ask(Method::PATCH, &path, promotion).await;
+        assert_eq!((status, world.store.writes()), (StatusCode::OK, writes + 1), "promoted once");
+        let task = serde_json::from_slice::<TaskView>(&body).unwrap().task.unwrap();
+        let stored: Task = world.value(&keys::task(&id)).await.unwrap();
+        assert_eq!(stored, task);
+        let expected = [("promote", "true"), ("revision", "2")].map(|(k, v)| (k.to_owned(), v.to_owned()));
+        assert_eq!(stored.params, BTreeMap::from(expected));
+    }
+}
+
 /// Reads lines of a watch until `enough`.
 async fn lines<T: DeserializeOwned>(
     response: &mut reqwest::Response,
@@ -457,4 +504,24 @@ async fn limits_and_borders_answer_in_json() {
     assert_eq!((status, error.code), (StatusCode::SERVICE_UNAVAILABLE, ErrorCode::StoreUnavailable));
     let (status, _) = world.ask(Method::GET, "/healthz", "").await;
     assert_eq!(status, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn senders_that_do_not_finish_hold_up_nobody_else() {
+    use tokio::io::AsyncWriteExt as _;
+    let world = World::with(ApiConfig { max_requests: 2, ..ApiConfig::default() }).await;
+    let address = world.base.strip_prefix("http://").unwrap().to_owned();
+    let mut slow = Vec::new();
+    for _ in 0..4 {
+        let mut connection = tokio::net::TcpStream::connect(&address).await.unwrap();
+        let head = "PUT /v1/clusters/c HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\nx";
+        connection.write_all(head.as_bytes()).await.unwrap();
+        slow.push(connection);
+    }
+    for path in ["/v1/clusters", "/healthz"] {
+        // Far below the time that an unfinished body is waited for.
+        let answer = tokio::time::timeout(Duration::from_secs(4), world.ask(Method::GET, path, "")).await;
+        assert_eq!(answer.unwrap().0, StatusCode::OK, "{path}");
+    }
+    drop(slow);
 }
