@@ -1,15 +1,11 @@
 //! Which request on a cluster is at work, which waits, which is over: pure.
 
 use jiff::Timestamp;
-use overlord_api::{OnFailure, Task, TaskDesired, TaskKind, TaskPhase, TaskState, TaskStatus};
+use overlord_api::{
+    OnFailure, PARAM_PROMOTE, PARAM_REVISION, Task, TaskDesired, TaskKind, TaskPhase, TaskState, TaskStatus,
+};
 
 use crate::pool::plan::{Control, Plan, Progress};
-
-/// Parameter of deploy and update tasks: the revision they were made for.
-pub(crate) const PARAM_REVISION: &str = "revision";
-
-/// Parameter of deploy and update tasks: `true` lets the change pass its canary.
-pub(crate) const PARAM_PROMOTE: &str = "promote";
 
 /// Ended tasks kept of one cluster; older ones are removed with their status.
 pub(crate) const KEPT_TASKS: usize = 10;

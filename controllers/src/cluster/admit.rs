@@ -5,15 +5,15 @@ use std::{fmt::Write as _, sync::Arc};
 
 use jiff::Timestamp;
 use overlord_api::{
-    Cluster, DeletionMark, EventLevel, Fault, Hold, Info, KEPT_REVISIONS, Kind, Record, Revision, Task,
-    TaskDesired, TaskKind, keys,
+    Cluster, DeletionMark, EventLevel, Fault, Hold, Info, KEPT_REVISIONS, Kind, PARAM_REVISION, Record,
+    Revision, Task, TaskDesired, TaskKind, keys,
 };
 
 use super::{Accepted, Error, Pass};
 use crate::{
     Happening, identity,
     ledger::{Batch, Expect, Seen},
-    tasks::{Admission, PARAM_REVISION},
+    tasks::Admission,
 };
 
 /// What the text under `config/` came to.

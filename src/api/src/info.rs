@@ -143,7 +143,7 @@ const fn is_zero(n: &u32) -> bool {
 pub enum State {
     /// Recorded, not yet accepted by Mesos.
     Pending,
-    /// Mesos has it, the process does not serve yet.
+    /// Mesos has it, and the process does not serve: it starts, loads, or has not answered for a while.
     Staging,
     /// Serving.
     Running,

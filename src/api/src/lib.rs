@@ -49,4 +49,7 @@ pub use spec::{
 };
 pub use status::{Condition, ConditionType, Phase, Status, Truth};
 pub use suggest::nearest;
-pub use task::{MAX_TASK_ID, Task, TaskDesired, TaskKind, TaskPhase, TaskState, TaskStatus};
+pub use task::{
+    MAX_TASK_ID, PARAM_PROMOTE, PARAM_REVISION, REASON_CANARY, Task, TaskDesired, TaskKind, TaskPhase,
+    TaskState, TaskStatus,
+};

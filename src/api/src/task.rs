@@ -10,6 +10,15 @@ use crate::ClusterName;
 /// Longest task id, in bytes; its characters are those of a cluster name and the dot.
 pub const MAX_TASK_ID: usize = 80;
 
+/// Parameter of deploy and update tasks: the revision they were made for.
+pub const PARAM_REVISION: &str = "revision";
+
+/// Parameter of deploy and update tasks: `true` lets the change pass its canary.
+pub const PARAM_PROMOTE: &str = "promote";
+
+/// Why a task waits at its canary: its status' `error` begins with this.
+pub const REASON_CANARY: &str = "Canary";
+
 /// A request. Its id is the last part of its key.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]

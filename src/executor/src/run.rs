@@ -102,7 +102,7 @@ pub async fn run(
                 stopping = true;
                 Input::Shutdown.into()
             }
-            event = events.recv() => match event.map(input_of) {
+            event = events.recv() => match event.map(|event| input_of(event, hands.handle.unconfirmed())) {
                 Some(Some(input)) => input.into(),
                 Some(None) => continue,
                 None => return Err(Error::Client),
@@ -130,6 +130,10 @@ pub async fn run(
                 biased;
                 () = &mut driver => return Err(Error::Client),
                 told = &mut told => break matches!(told, Ok(Ok(()))),
+                () = told_to_stop.cancelled(), if !stopping => {
+                    stopping = true;
+                    told.set(timeout(STOPPED_FLUSH, hands.handle.flushed()));
+                }
                 // Orders come too late; left standing they would hold up the confirmations behind them.
                 Some(_) = events.recv() => {}
             }
@@ -247,15 +251,14 @@ impl Hands {
     }
 }
 
-/// What an order of the agent means to the keeper.
-fn input_of(event: ExecutorEvent) -> Option<Input> {
+/// What an order of the agent means to the keeper, while so many reports wait for the agent.
+fn input_of(event: ExecutorEvent, unconfirmed: usize) -> Option<Input> {
     match event {
         ExecutorEvent::Launch(task) => Some(Input::Launch(task.task_id.value.clone(), task_of(&task))),
         ExecutorEvent::Kill { task_id, grace } => Some(Input::Kill { task_id: task_id.value, grace }),
         ExecutorEvent::Shutdown => Some(Input::Shutdown),
         ExecutorEvent::Message(bytes) if bytes == NUDGE => Some(Input::Nudge),
-        // Messages sent while there was no subscription are lost for good.
-        ExecutorEvent::Subscribed(_) => Some(Input::Nudge),
+        ExecutorEvent::Subscribed(_) => Some(Input::Subscribed { all_told: unconfirmed == 0 }),
         ExecutorEvent::Message(bytes) => {
             tracing::warn!(bytes = bytes.len(), "a message that this build does not know is ignored");
             None

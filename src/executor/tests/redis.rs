@@ -3,7 +3,7 @@
 
 mod common;
 
-use std::{fs, os::unix::fs::PermissionsExt as _};
+use std::{fs, os::unix::fs::PermissionsExt as _, path::Path};
 
 use common::{TASK, World, is_alive, redis_conf, signal};
 use overlord_api::{Kind, OnDisk, State};
@@ -67,6 +67,27 @@ async fn a_killed_server_serves_again_in_the_same_task() {
     assert_eq!(second.restarts, 1);
     assert_ne!(second.pid, first.pid);
     assert!(world.ask("PING").await.starts_with("+PONG"));
+}
+
+#[tokio::test]
+async fn files_that_were_lost_or_damaged_are_made_again_before_a_start_in_place() {
+    let mut world = world("");
+    world.launch();
+    let mut running = world.running().await;
+    let conf = fs::read(world.dir().join("redis.conf")).unwrap();
+    let damages: [fn(&Path); 2] = [
+        |dir| fs::remove_dir_all(dir).unwrap(),
+        |dir| fs::write(dir.join("redis.conf"), "bogus directive\n").unwrap(),
+    ];
+    for (n, damage) in damages.iter().enumerate() {
+        damage(&world.dir());
+        signal(running.pid.unwrap(), Signal::KILL);
+        world.update("restarting", |_, report| report.state == State::Restarting).await;
+        running = world.running().await;
+        assert_eq!(running.restarts, u32::try_from(n).unwrap() + 1);
+        assert_eq!(fs::read(world.dir().join("redis.conf")).unwrap(), conf);
+        assert!(world.dir().join("meta.toml").exists());
+    }
 }
 
 #[tokio::test]

@@ -23,6 +23,7 @@ use overlord_mesos::{
     v1::{ExecutorId, FrameworkId, TaskState},
 };
 use tokio::{sync::oneshot, task::JoinSet};
+use tokio_util::sync::CancellationToken;
 
 /// A host that does as it is told.
 #[derive(Debug, Default)]
@@ -119,6 +120,7 @@ struct Simulation {
     model: Arc<Model>,
     keys: TestKeys,
     executors: JoinSet<Result<(), Error>>,
+    stop: CancellationToken,
 }
 
 impl Simulation {
@@ -132,17 +134,13 @@ impl Simulation {
         };
         let keys = TestKeys(Arc::new(Mutex::new(Some(first))));
         let env = ExecutorEnv::new("127.0.0.1:5051", FrameworkId::new("f"), ExecutorId::new(TASK));
-        let config = Config {
-            env,
-            limits: Limits::default(),
-            seed: 42,
-            stop: tokio_util::sync::CancellationToken::new(),
-        };
+        let stop = CancellationToken::new();
+        let config = Config { env, limits: Limits::default(), seed: 42, stop: stop.clone() };
         let mut executors = JoinSet::new();
         let instances = instances.unwrap_or_else(|| Arc::new(keys.clone()));
         executors.spawn(run(config, agent.clone(), instances, model.clone()));
         agent.launch(TASK, "orders", address());
-        Self { agent, updates, model, keys, executors }
+        Self { agent, updates, model, keys, executors, stop }
     }
 
     async fn update(&mut self, fits: impl Fn(TaskState, &Report) -> bool) -> Report {
@@ -205,12 +203,45 @@ async fn a_hung_server_is_reported_after_half_a_minute_and_killed_only_by_order(
     simulation.model.state().hung = true;
     let report = simulation.update(|_, report| !report.message.is_empty()).await;
     assert!(report.message.starts_with("does not answer for 30 s"), "{}", report.message);
-    assert_eq!((report.state, simulation.model.state().starts), (State::Running, 1));
+    assert_eq!((report.state, simulation.model.state().starts), (State::Staging, 1));
+    simulation.model.state().hung = false;
+    simulation.update(|_, report| report.state == State::Running && report.message.is_empty()).await;
+    simulation.model.state().hung = true;
     simulation.agent.kill(TASK);
     let report = simulation.update(|state, _| state == TaskState::Killed).await;
     assert!(report.message.contains("did not stop in time"));
     simulation.ended().await;
     assert_eq!(simulation.model.state().disposal, Some(Disposal::Keep));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_agent_that_is_back_is_told_how_the_server_is() {
+    let mut simulation = Simulation::start(None);
+    let running = simulation.update(|_, report| report.state == State::Running).await;
+    simulation.agent.restart();
+    let again = simulation.update(|state, _| state == TaskState::Running).await;
+    assert_eq!(again, running);
+    simulation.agent.restart();
+    simulation.update(|state, _| state == TaskState::Running).await;
+    tokio::time::sleep(Duration::from_mins(10)).await;
+    assert!(simulation.updates.try_recv().is_err(), "once for each time");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_executor_whose_last_report_nobody_takes_ends_when_it_is_told_to() {
+    let mut simulation = Simulation::start(None);
+    simulation.update(|_, report| report.state == State::Running).await;
+    simulation.agent.leave();
+    for _ in 0..20 {
+        simulation.model.end_all(Ended::Signal(11));
+        tokio::time::sleep(Duration::from_secs(10)).await;
+    }
+    assert_eq!(simulation.model.state().disposal, Some(Disposal::Keep), "all but the last report is done");
+    assert!(simulation.executors.try_join_next().is_none(), "an agent may be away for a quarter of an hour");
+    simulation.stop.cancel();
+    let ended = tokio::time::timeout(Duration::from_secs(2), simulation.executors.join_next()).await;
+    let ended = ended.expect("it ends soon").unwrap().unwrap();
+    assert!(matches!(ended, Err(Error::Untold(_))), "{ended:?}");
 }
 
 #[tokio::test(start_paused = true)]

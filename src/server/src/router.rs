@@ -116,7 +116,11 @@ async fn whole(request: Request, most: usize) -> Result<Request, ApiError> {
     let (parts, body) = request.into_parts();
     match axum::body::to_bytes(body, most).await {
         Ok(bytes) => Ok(Request::from_parts(parts, Body::from(bytes))),
-        Err(error) if error.source().is_some_and(|cause| cause.is::<http_body_util::LengthLimitError>()) => {
+        Err(error)
+            if error
+                .source()
+                .is_some_and(<dyn std::error::Error>::is::<http_body_util::LengthLimitError>) =>
+        {
             Err(ApiError::new(
                 ErrorCode::TooLarge,
                 "the body is too large",

@@ -6,7 +6,7 @@ use axum::{
     http::{HeaderMap, StatusCode},
 };
 use jiff::Timestamp;
-use overlord_api::{ClusterName, MAX_TASK_ID, Record, Task, TaskKind, keys};
+use overlord_api::{ClusterName, MAX_TASK_ID, PARAM_PROMOTE, REASON_CANARY, Record, Task, TaskKind, keys};
 use overlord_store::{Committed, Compare, Txn};
 
 use crate::{
@@ -20,9 +20,6 @@ use crate::{
 
 /// Attempts of a compare-and-swap.
 const ATTEMPTS: usize = 4;
-
-/// The parameter of a task that lets it pass its canary when it is `true`.
-const PROMOTE: &str = "promote";
 
 /// `<cluster>.<kind>.<time>`: sorts by time within a cluster; unique because it is put only where nothing is.
 pub(crate) fn task_id(cluster: &ClusterName, kind: TaskKind, now: Timestamp) -> String {
@@ -89,13 +86,17 @@ pub(crate) async fn patch(
                 "`overlord get tasks` lists those that run",
             ));
         }
-        let promotes = patch.promote == Some(true) && task.params.get(PROMOTE).is_none_or(|is| is != "true");
+        // Only what waits at its canary is let past it: a task paused before is merely resumed.
+        let at_canary = view.status.as_ref().is_some_and(|status| status.error.starts_with(REASON_CANARY));
+        let promotes = patch.promote == Some(true)
+            && at_canary
+            && task.params.get(PARAM_PROMOTE).is_none_or(|is| is != "true");
         if task.desired == patch.desired && !promotes {
             return Ok(Json(view));
         }
         task.desired = patch.desired;
         if promotes {
-            task.params.insert(PROMOTE.to_owned(), "true".to_owned());
+            task.params.insert(PARAM_PROMOTE.to_owned(), "true".to_owned());
         }
         let txn = Txn::unfenced()
             .when(Compare::ModRevision(key.clone(), read.mod_revision))

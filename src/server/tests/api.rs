@@ -412,10 +412,25 @@ async fn a_task_that_waits_at_its_canary_is_promoted() {
     let id = serde_json::from_slice::<TaskView>(&body).unwrap().id;
     let path = format!("/v1/tasks/{id}");
     let writes = world.store.writes();
-    for nothing in [json!({"desired": "run"}), json!({"desired": "run", "promote": false})] {
+    let promote = json!({"desired": "run", "promote": true});
+    for nothing in [json!({"desired": "run"}), json!({"desired": "run", "promote": false}), promote] {
         let (status, _) = world.ask(Method::PATCH, &path, nothing.to_string()).await;
         assert_eq!((status, world.store.writes()), (StatusCode::OK, writes), "it runs already");
     }
+    let waiting = TaskStatus {
+        version: 1,
+        state: TaskState::Paused,
+        revision: 2,
+        phases: Vec::new(),
+        wanted: 2,
+        running: 2,
+        started_at: None,
+        finished_at: None,
+        error: "Canary: 1 members are changed".to_owned(),
+    };
+    let status = serde_json::to_vec(&waiting).unwrap();
+    world.store.commit(Txn::unfenced().put(keys::task_status(&id), status)).await.unwrap();
+    let writes = world.store.writes();
     for _ in 0..2 {
         let promotion = json!({"desired": "run", "promote": true}).to_string();
         let (status, body) = world.ask(Method::PATCH, &path, promotion).await;

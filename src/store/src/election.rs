@@ -74,21 +74,30 @@ impl Candidate {
         Self { store, clock, key: key.into(), value: value.into(), ttl }
     }
 
-    /// Waits until the key is ours. Outages are waited out; an error is final. [`Error::Shutdown`]
-    /// when `shutdown` comes first.
+    /// Waits until the key is ours. Final are only errors that a person's hand must end in our own settings;
+    /// all others are waited out. [`Error::Shutdown`] when `shutdown` comes first.
     pub async fn campaign(&self, shutdown: &CancellationToken) -> Result<Leadership, Error> {
         let mut failures = 0;
+        let mut told = String::new();
         loop {
             match self.round(shutdown).await {
                 Ok(Some(leadership)) => return Ok(leadership),
                 Ok(None) => failures = 0,
-                Err(Error::Unavailable { message, .. }) => {
+                Err(error @ (Error::Denied(_) | Error::BadEndpoint { .. } | Error::Shutdown)) => {
+                    return Err(error);
+                }
+                Err(error) => {
                     let pause = self.pause(failures);
                     failures += 1;
-                    debug!(key = &*self.key, error = message, ?pause, "campaign interrupted");
+                    let message = error.to_string();
+                    if message == told {
+                        debug!(key = &*self.key, error = message, ?pause, "campaign interrupted");
+                    } else {
+                        warn!(key = &*self.key, error = message, ?pause, "campaign interrupted");
+                        told = message;
+                    }
                     unless(shutdown, sleep(pause)).await?;
                 }
-                Err(error) => return Err(error),
             }
         }
     }
@@ -290,10 +299,13 @@ async fn renew(store: Arc<dyn Store>, fence: Fence, lease: LeaseId, ttl: Duratio
 
 #[cfg(test)]
 mod tests {
+    use std::collections::VecDeque;
+
+    use async_trait::async_trait;
     use overlord_reconcile::TokioClock;
 
     use super::*;
-    use crate::MemoryStore;
+    use crate::{Changes, Fetch, Listing, MemoryStore};
 
     const TTL: Duration = Duration::from_secs(10);
 
@@ -362,6 +374,75 @@ mod tests {
         store.set_unavailable(false);
         let leader = campaign.join_next().await.unwrap().unwrap().unwrap();
         assert!(leader.is_valid());
+    }
+
+    /// A store that answers the next reads, or leases, with errors.
+    #[derive(Debug)]
+    struct Sick {
+        store: MemoryStore,
+        gets: Mutex<VecDeque<Error>>,
+        leases: Mutex<VecDeque<Error>>,
+    }
+
+    fn next(errors: &Mutex<VecDeque<Error>>) -> Result<(), Error> {
+        errors.lock().unwrap().pop_front().map_or(Ok(()), Err)
+    }
+
+    #[async_trait]
+    impl Store for Sick {
+        async fn get(&self, key: &str) -> Result<Listing, Error> {
+            next(&self.gets)?;
+            self.store.get(key).await
+        }
+
+        async fn list(&self, prefix: &str, fetch: Fetch) -> Result<Listing, Error> {
+            self.store.list(prefix, fetch).await
+        }
+
+        async fn watch(&self, prefix: &str, after: Revision) -> Result<Changes, Error> {
+            self.store.watch(prefix, after).await
+        }
+
+        async fn commit(&self, txn: Txn) -> Result<Committed, Error> {
+            self.store.commit(txn).await
+        }
+
+        async fn lease_grant(&self, ttl: Duration) -> Result<LeaseId, Error> {
+            next(&self.leases)?;
+            self.store.lease_grant(ttl).await
+        }
+
+        async fn lease_keep_alive(&self, lease: LeaseId) -> Result<Option<Duration>, Error> {
+            self.store.lease_keep_alive(lease).await
+        }
+
+        async fn lease_revoke(&self, lease: LeaseId) -> Result<(), Error> {
+            self.store.lease_revoke(lease).await
+        }
+    }
+
+    async fn campaign_in(gets: Vec<Error>, leases: Vec<Error>) -> Result<Leadership, Error> {
+        let (store, clock) = world();
+        let store =
+            Arc::new(Sick { store, gets: Mutex::new(gets.into()), leases: Mutex::new(leases.into()) });
+        Candidate::new(store, clock, "/leader", "a", TTL).campaign(&CancellationToken::new()).await
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_campaign_waits_a_full_store_out() {
+        let full = || Error::NoSpace("quota exceeded".to_owned());
+        let other = Error::Other("too many requests".to_owned());
+        let leader =
+            campaign_in(vec![other, Error::Compacted(7), full()], vec![full(), full()]).await.unwrap();
+        assert!(leader.is_valid());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_campaign_ends_when_only_other_settings_would_help() {
+        let denied = Error::Denied("no such user".to_owned());
+        assert!(matches!(campaign_in(vec![denied], vec![]).await, Err(Error::Denied(_))));
+        let bad = Error::BadEndpoint { endpoint: "x".to_owned(), reason: "no port".to_owned() };
+        assert!(matches!(campaign_in(vec![], vec![bad]).await, Err(Error::BadEndpoint { .. })));
     }
 
     #[tokio::test(start_paused = true)]

@@ -2,7 +2,7 @@
 //! budget, stopped by a person's word or a refusal; one member that cannot go on does not stop the
 //! changes that do not depend on it.
 
-use overlord_api::{Address, OnFailure, State};
+use overlord_api::{Address, OnFailure, REASON_CANARY, State};
 use overlord_engines::{ConfInput, ServerConf};
 
 use super::{Control, Planner};
@@ -233,7 +233,7 @@ impl<'a> Planner<'a> {
             return true;
         }
         self.block(
-            "Canary",
+            REASON_CANARY,
             format!(
                 "{changed} members are changed, {rest} wait for a person: overlord task resume {}",
                 self.input.task.unwrap_or("ID")

@@ -53,7 +53,9 @@ impl Keeper {
         } else {
             Launch { conf: keys.server_conf.clone(), config: desired.config, restart: desired.restart }
         };
-        let conf = (self.launch.conf != self.file).then(|| self.launch.conf.clone());
+        // Whatever became of the files while the server ran: a start in place begins with all of them there.
+        let again = self.run > 0 || self.launch.conf != self.file;
+        let conf = again.then(|| self.launch.conf.clone());
         self.phase = Phase::Starting;
         self.run += 1;
         self.process = Process::Asked;
@@ -100,8 +102,13 @@ impl Keeper {
                 self.role_is(health);
                 self.disarm(Timer::Silent);
                 self.notes.silence.clear();
-                if self.phase == Phase::Starting {
-                    self.serving(pid);
+                match self.phase {
+                    Phase::Starting => self.serving(pid),
+                    _ if self.report.state == State::Staging => {
+                        self.report.state = State::Running;
+                        self.arm(Timer::Healthy, self.limits.healthy_after);
+                    }
+                    _ => {}
                 }
                 self.probe(self.limits.probe_interval);
                 return;
@@ -152,7 +159,11 @@ impl Keeper {
         let waited = self.limits.silent_after.as_secs();
         self.notes.silence = match self.phase {
             Phase::Starting => format!("does not serve {waited} s after its start: {}", self.last_silence),
-            Phase::Serving => format!("does not answer for {waited} s: {}", self.last_silence),
+            Phase::Serving => {
+                self.report.state = State::Staging;
+                self.disarm(Timer::Healthy);
+                format!("does not answer for {waited} s: {}", self.last_silence)
+            }
             _ => return,
         };
     }

@@ -4,9 +4,10 @@
 //! One Mesos task goes through: read the keys, prepare the host, then start, serve, and start again
 //! for as long as it lives; at last stop, report, clean up.
 //!
-//! A server that hangs (its process lives, no probe is answered) is reported and left alone: it may be
-//! writing a dump or be stopped by a debugger, and a kill could lose what only it has. The controller or
-//! a person orders the restart.
+//! A server that hangs (its process lives, no probe is answered) is left alone: it may be writing a
+//! dump or be stopped by a debugger, and a kill could lose what only it has. It does not serve, though:
+//! after `silent_after` it is reported as `staging` with what is known of it, and as `running` again once
+//! it answers. The Mesos task stays `TASK_RUNNING`. The controller or a person orders the restart.
 
 mod config;
 mod life;
@@ -87,6 +88,8 @@ pub(crate) enum Input {
     Shutdown,
     /// The controller wrote our keys.
     Nudge,
+    /// The agent took our subscription; `all_told` when no report waits for it.
+    Subscribed { all_told: bool },
     /// Answer to [`Effect::Read`].
     Read { number: u64, keys: Result<Option<Keys>, String> },
     /// Answer to [`Effect::Prepare`].
@@ -306,9 +309,13 @@ impl Keeper {
             Input::Launch(id, task) => self.on_launch(id, task),
             Input::Kill { task_id, grace } => self.on_kill(&task_id, grace),
             Input::Shutdown => self.on_shutdown(),
-            Input::Nudge => {
-                self.apply_later = false;
-                self.read_now();
+            Input::Nudge => self.on_nudge(),
+            Input::Subscribed { all_told } => {
+                // Messages sent while there was no subscription are lost for good.
+                self.on_nudge();
+                if all_told {
+                    self.forget_told();
+                }
             }
             Input::Read { number, keys } => self.on_read(number, keys),
             Input::Prepared(result) => self.on_prepared(result),
@@ -351,6 +358,18 @@ impl Keeper {
                 self.effects.push(Effect::Finish);
             }
         }
+    }
+
+    fn on_nudge(&mut self) {
+        self.apply_later = false;
+        self.read_now();
+    }
+
+    /// Lets the next report go out even if nothing has changed. Of a task whose agent was away Mesos says
+    /// that it is unreachable, then that it runs; how it really is, the controller can only hear from us.
+    /// (A report that still waits for the agent is sent again anyway, and says it.)
+    fn forget_told(&mut self) {
+        self.sent.take_if(|sent| !is_last(sent));
     }
 
     fn refuse(&mut self, task_id: String, why: String) {
@@ -415,8 +434,7 @@ impl Keeper {
             (Some(Ending::Killed | Ending::Shutdown), _) => TaskState::Killing,
         };
         // After a terminal state Mesos would still pass on whatever comes: stop here.
-        if self.sent.as_ref().is_some_and(|sent| matches!(sent.state, TaskState::Failed | TaskState::Killed))
-        {
+        if self.sent.as_ref().is_some_and(is_last) {
             return;
         }
         let mut report = self.report.clone();
@@ -451,4 +469,9 @@ impl Keeper {
     fn jittered(&mut self, span: Duration) -> Duration {
         span.mul_f64(self.rng.random_range(0.8..1.2))
     }
+}
+
+/// Whether nothing may be reported after it.
+const fn is_last(status: &Status) -> bool {
+    matches!(status.state, TaskState::Failed | TaskState::Killed)
 }

@@ -30,6 +30,10 @@ fn healthy() -> Health {
     Health { serving: true, role: Some("single".to_owned()), ..Health::default() }
 }
 
+fn healthy_not() -> Health {
+    Health { serving: false, ..healthy() }
+}
+
 impl Story {
     fn new() -> Self {
         Self { keeper: Keeper::new(Limits::default(), 7), effects: Vec::new(), reports: Vec::new() }
@@ -278,7 +282,7 @@ fn a_refused_configuration_changes_nothing_and_is_not_tried_again() {
     assert_eq!(story.reports.len(), reports);
     // A restart uses the text that works.
     story.exited(Ended::Signal(9), "");
-    assert!(story.did(|effect| matches!(effect, Effect::Start { conf: None, .. })));
+    assert!(story.did(|effect| matches!(effect, Effect::Start { conf: Some(conf), .. } if conf == "a 1")));
     story.started(101).probed(Ok(healthy()));
     assert_eq!((story.last().1.config, story.last().1.config_refused), (1, Some(2)));
     assert!(story.nudged(keys(3, 0, "a 3")).applies());
@@ -320,21 +324,69 @@ fn a_start_waits_for_a_change_that_is_being_applied() {
 }
 
 #[test]
-fn a_silent_server_is_reported_and_left_alone() {
+fn a_silent_server_is_reported_as_not_serving_and_left_alone() {
     let mut story = Story::serving();
     story.probed(Err("timed out".to_owned()));
     let reports = story.reports.len();
     story.probed(Err("timed out".to_owned()));
     assert_eq!(story.reports.len(), reports);
     story.elapse(Timer::Silent);
-    let (_, report) = story.last();
+    let (state, report) = story.last();
     assert_eq!(
-        (report.state, report.message.as_str()),
-        (State::Running, "does not answer for 30 s: timed out")
+        (state, report.state, report.message.as_str(), report.pid),
+        (TaskState::Running, State::Staging, "does not answer for 30 s: timed out", Some(100))
     );
     assert!(!story.signals(Signal::Terminate) && !story.signals(Signal::Kill));
-    story.probed(Ok(healthy()));
-    assert_eq!(story.last().1.message, "");
+    let reports = story.reports.len();
+    story
+        .probed(Err("timed out".to_owned()))
+        .probed(Ok(Health { detail: "loading".into(), ..healthy_not() }));
+    assert_eq!(story.reports.len(), reports);
+    story.probed(Ok(healthy())).probed(Ok(healthy()));
+    assert_eq!(story.reports.len(), reports + 1);
+    let (state, report) = story.last();
+    assert_eq!((state, report.state, report.message.as_str()), (TaskState::Running, State::Running, ""));
+    assert_eq!((report.config, report.restarts), (1, 0));
+}
+
+#[test]
+fn silence_is_no_good_health() {
+    let mut story = Story::serving();
+    story.exited(Ended::Signal(9), "").started(100).probed(Ok(healthy()));
+    story.probed(Err("timed out".to_owned())).elapse(Timer::Silent);
+    assert!(!story.keeper.timers.contains_key(&Timer::Healthy));
+    story.probed(Ok(healthy())).elapse(Timer::Healthy);
+    assert_eq!(story.keeper.deaths, 0);
+}
+
+#[test]
+fn a_silent_server_is_restarted_by_order() {
+    let mut story = Story::serving();
+    story.probed(Err("timed out".to_owned())).elapse(Timer::Silent);
+    assert!(story.nudged(keys(1, 1, "a 1")).signals(Signal::Terminate));
+    assert_eq!(story.last().1.state, State::Restarting);
+    assert!(story.exited(Ended::Signal(9), "").starts());
+    story.started(101).probed(Ok(healthy()));
+    assert_eq!((story.last().1.state, story.last().1.message.as_str()), (State::Running, ""));
+}
+
+#[test]
+fn an_agent_that_is_back_hears_once_more_how_the_server_is() {
+    let mut story = Story::serving();
+    story.step(Input::Subscribed { all_told: true });
+    assert_eq!(story.reports.len(), 3);
+    assert_eq!(story.reports[1], story.reports[2]);
+    assert!(story.did(|effect| matches!(effect, Effect::Read { .. })), "a nudge may have been lost");
+    // A report that waits is sent again anyway.
+    story.step(Input::Subscribed { all_told: false });
+    assert_eq!(story.reports.len(), 3);
+    story.kill().exited(Ended::Status(0), "");
+    assert_eq!(story.last().0, TaskState::Killed);
+    let reports = story.reports.len();
+    story.step(Input::Subscribed { all_told: true });
+    assert_eq!(story.reports.len(), reports, "nothing follows the end");
+    let mut idle = Story::new();
+    assert!(idle.step(Input::Subscribed { all_told: true }).effects.is_empty());
 }
 
 #[test]

@@ -132,8 +132,16 @@ impl Machine for LinuxMachine {
     }
 
     async fn write_conf(&self, instance: &Instance, conf: &str) -> Result<(), MachineError> {
-        let (path, conf) = (self.layout.conf(instance), conf.to_owned());
-        self.blocking(move || files::replace(&path, conf.as_bytes(), files::FILE_MODE)).await
+        let argv = self.argv(instance, conf)?;
+        let (layout, instance, conf) = (self.layout.clone(), instance.clone(), conf.to_owned());
+        self.blocking(move || {
+            // Nothing is written where nothing changed: a full disk must not keep a server from starting.
+            if workdir::holds(&layout, &instance, &conf) {
+                return Ok(());
+            }
+            workdir::take(&layout, &instance, &Meta::new(&instance, argv), &conf, now())
+        })
+        .await
     }
 
     async fn start(&self, instance: &Instance) -> Result<Started, MachineError> {

@@ -48,6 +48,12 @@ fn owner(dir: &Path, instance: &Instance) -> Result<Owner, MachineError> {
     })
 }
 
+/// Whether the working directory is ours and holds this configuration.
+pub(crate) fn holds(layout: &Layout, instance: &Instance, conf: &str) -> bool {
+    let ours = owner(&layout.work_dir(instance), instance).is_ok_and(|owner| matches!(owner, Owner::Us));
+    ours && std::fs::read(layout.conf(instance)).is_ok_and(|text| text == conf.as_bytes())
+}
+
 /// Makes the working directory ours, with `meta.toml` and the configuration in it. The caller holds the port's lock.
 pub(crate) fn take(
     layout: &Layout,

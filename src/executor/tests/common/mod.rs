@@ -40,7 +40,7 @@ const PATIENCE: Duration = Duration::from_secs(40);
 
 /// An agent in memory: takes updates, confirms them, and sends what the test wants.
 pub struct Agent {
-    events: mpsc::UnboundedSender<Event>,
+    events: Mutex<mpsc::UnboundedSender<Event>>,
     stream: Mutex<Option<mpsc::UnboundedReceiver<Event>>>,
     updates: mpsc::UnboundedSender<(String, TaskState, Report)>,
 }
@@ -51,11 +51,11 @@ impl Agent {
     pub fn new() -> (Arc<Self>, Updates) {
         let (events, stream) = mpsc::unbounded_channel();
         let (updates, received) = mpsc::unbounded_channel();
-        (Arc::new(Self { events, stream: Mutex::new(Some(stream)), updates }), received)
+        (Arc::new(Self { events: Mutex::new(events), stream: Mutex::new(Some(stream)), updates }), received)
     }
 
     pub fn send(&self, event: Event) {
-        self.events.send(event).unwrap();
+        self.events.lock().unwrap().send(event).unwrap();
     }
 
     pub fn launch(&self, task_id: &str, cluster: &str, address: Address) {
@@ -72,6 +72,18 @@ impl Agent {
     pub fn kill(&self, task_id: &str) {
         let kill = Kill { task_id: TaskId::new(task_id), kill_policy: None };
         self.send(Event { kind: EventType::Kill, kill: Some(kill), ..Event::default() });
+    }
+
+    /// Ends the subscription, and takes the next one.
+    pub fn restart(&self) {
+        let (events, stream) = mpsc::unbounded_channel();
+        *self.stream.lock().unwrap() = Some(stream);
+        *self.events.lock().unwrap() = events;
+    }
+
+    /// Ends the subscription, and takes none any more.
+    pub fn leave(&self) {
+        *self.events.lock().unwrap() = mpsc::unbounded_channel().0;
     }
 
     pub fn nudge(&self) {

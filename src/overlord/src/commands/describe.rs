@@ -11,7 +11,7 @@ use crate::{
     age,
     client::{Client, segment},
     client_settings::ServerArgs,
-    commands::get::{Columns, instance_table, task_table},
+    commands::get::{Columns, instance_table, note, task_table},
     failure::Failure,
     output,
     table::{Table, printable},
@@ -103,6 +103,11 @@ impl Page {
             return;
         };
         line(text, "Phase", &status.phase.to_string());
+        // Values that cannot be read have lines of their own.
+        let note = if view.errors.is_empty() { note(view) } else { String::new() };
+        if !note.is_empty() {
+            line(text, "Note", &note);
+        }
         let seen = match view.config_revision {
             Some(revision) if revision > status.config_revision => " (a newer spec waits to be looked at)",
             Some(_) => "",
@@ -281,16 +286,25 @@ mod tests {
             ready: 1,
             updated: 1,
         };
-        let cluster = ClusterView {
+        let mut cluster = ClusterView {
             name: "orders".into(),
             config_revision: Some(4),
             status: Some(status),
             ..ClusterView::default()
         };
         let events = vec![event("Restarted", 90), event("Launched", 10)];
-        let text = Page { cluster, instances: Vec::new(), tasks: Vec::new(), events }.render(at(100));
+        let page = Page { cluster: cluster.clone(), instances: Vec::new(), tasks: Vec::new(), events };
+        let text = page.render(at(100));
+        assert!(!text.contains("Note:"), "{text}");
         assert!(text.contains("2 (a newer spec waits to be looked at)"), "{text}");
         assert!(text.find("Launched").unwrap() < text.find("Restarted").unwrap(), "{text}");
         assert!(text.contains("10s    100s    3       warning"), "{text}");
+        cluster.status.iter_mut().for_each(|status| status.phase = Phase::Creating);
+        let page = Page { cluster, instances: Vec::new(), tasks: Vec::new(), events: Vec::new() };
+        let text = page.render(at(100));
+        assert!(
+            text.contains("Phase:        Creating\nNote:         its status gives no reason\n"),
+            "{text}"
+        );
     }
 }

@@ -87,7 +87,7 @@ fn told_to_end(stop: CancellationToken) -> Result<impl Future<Output = ()>, Fail
         tracing::info!("told to end");
         stop.cancel();
         // The handlers stay: a second signal must not end this process before the server has ended.
-        std::future::pending().await
+        std::future::pending::<()>().await;
     })
 }
 

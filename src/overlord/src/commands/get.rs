@@ -16,7 +16,7 @@ use crate::{
 
 mod rows;
 use rows::cluster_table;
-pub(crate) use rows::{Columns, instance_table, task_table};
+pub(crate) use rows::{Columns, instance_table, note, task_table};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {

@@ -120,12 +120,7 @@ pub(crate) fn check_download(place: &str, url: Option<&str>, sha256: Option<&str
     match (url, sha256) {
         (None, None) => Ok(()),
         (Some(url), Some(sha256)) => {
-            if !(url.starts_with("http://") || url.starts_with("https://")) {
-                return Err(Failure::usage(
-                    format!("{place}: url {url:?} is none"),
-                    "write http://... or https://...",
-                ));
-            }
+            check_url(place, url)?;
             if sha256.len() != 64 || !sha256.bytes().all(|byte| byte.is_ascii_hexdigit()) {
                 return Err(Failure::usage(
                     format!("{place}: sha256 is no digest of 64 hex digits"),
@@ -141,6 +136,22 @@ pub(crate) fn check_download(place: &str, url: Option<&str>, sha256: Option<&str
             Err(Failure::usage(format!("{place}: sha256 without url"), "add the url, or leave both out"))
         }
     }
+}
+
+/// A url ends up on command lines, in Mesos and in logs: nothing in it may be a secret. For the same
+/// reason a refused one is not repeated.
+fn check_url(place: &str, url: &str) -> Result<(), Failure> {
+    let parsed = reqwest::Url::parse(url);
+    if parsed.as_ref().is_ok_and(|url| !url.username().is_empty() || url.password().is_some()) {
+        return Err(Failure::usage(
+            format!("{place}: url has a user or a password in it, which Mesos and logs would show"),
+            "leave out what stands before the @: offer the file without, or install it on the agents",
+        ));
+    }
+    if parsed.is_err() || !(url.starts_with("http://") || url.starts_with("https://")) {
+        return Err(Failure::usage(format!("{place}: url is none"), "write http://... or https://..."));
+    }
+    Ok(())
 }
 
 /// A TOML error as `file:line:column: message`, with the line below.
@@ -182,5 +193,25 @@ mod tests {
             parse("f", &format!("[engines.redis.\"7\"]\nurl = \"http://x/y\"\nsha256 = \"{digest}\"\n"))
                 .is_ok()
         );
+    }
+
+    #[test]
+    fn a_url_with_a_secret_is_refused_and_not_repeated() {
+        let digest = "0".repeat(64);
+        for url in [
+            "https://user:token@x/y",
+            "https://token@x/y",
+            "https://:token@x/y",
+            "https:///user:token@x/y",
+            "ftp://user:token@x/y",
+            "user:token@x/y",
+        ] {
+            let file = format!("[engines.redis.\"7\"]\nurl = \"{url}\"\nsha256 = \"{digest}\"\n");
+            let failure = parse("f", &file).unwrap_err();
+            assert!(failure.message.starts_with("f: engines.redis.\"7\": url "), "{failure}");
+            assert!(!format!("{failure} {}", failure.hint).contains("token"), "{failure}");
+        }
+        let at = format!("[engines.redis.\"7\"]\nurl = \"https://x/a@b\"\nsha256 = \"{digest}\"\n");
+        assert!(parse("f", &at).is_ok());
     }
 }

@@ -50,7 +50,13 @@ fn judge(view: &ClusterView, revision: i64) -> Verdict {
             let why = message(ConditionType::Progressing).map(|(_, message)| message).unwrap_or_default();
             Verdict::Failed(format!("paused: {why}"))
         }
-        Phase::Deleting | Phase::Deleted => Verdict::Failed("it is being deleted".to_owned()),
+        Phase::Deleting | Phase::Deleted => {
+            let mark = view.record.as_ref().and_then(|record| record.deletion.as_ref());
+            if view.config_revision.is_some() && mark.is_some_and(|mark| mark.config_revision < revision) {
+                return Verdict::Pending("the former one is being deleted first".to_owned());
+            }
+            Verdict::Failed("it is being deleted".to_owned())
+        }
         phase => {
             let why = [ConditionType::Unplaceable, ConditionType::QuorumLost, ConditionType::Degraded]
                 .into_iter()
@@ -177,7 +183,7 @@ async fn follow(
 #[cfg(test)]
 mod tests {
     use jiff::Timestamp;
-    use overlord_api::{Condition, Kind, Status};
+    use overlord_api::{Condition, Kind, Record, Status};
 
     use super::*;
 
@@ -212,6 +218,33 @@ mod tests {
         assert!(matches!(judge(&view(Phase::Ready, 5, &ready), 5), Verdict::Ready(_)));
         assert!(matches!(judge(&view(Phase::Updating, 6, &ready), 5), Verdict::Pending(_)));
         assert!(matches!(judge(&ClusterView::default(), 0), Verdict::Pending(_)));
+    }
+
+    #[test]
+    fn a_deletion_that_was_overtaken_by_a_new_spec_is_waited_for() {
+        let deleting = |at: i64| {
+            let record: Record = serde_json::from_value(serde_json::json!({
+                "version": 1,
+                "uid": "0".repeat(32),
+                "kind": "memcache",
+                "formed": true,
+                "nextMember": 2,
+                "revision": 1,
+                "configRevision": 4,
+                "attempts": 2,
+                "deletion": {"at": Timestamp::UNIX_EPOCH, "by": "task x", "configRevision": at},
+            }))
+            .unwrap();
+            ClusterView {
+                record: Some(record),
+                config_revision: Some(5),
+                ..view(Phase::Deleting, 5, &[(ConditionType::Accepted, Truth::True)])
+            }
+        };
+        assert!(matches!(judge(&deleting(4), 5), Verdict::Pending(_)));
+        assert!(matches!(judge(&deleting(5), 5), Verdict::Failed(_)));
+        let gone = ClusterView { config_revision: None, ..deleting(4) };
+        assert!(matches!(judge(&gone, 5), Verdict::Failed(_)));
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! The columns of listings.
 
 use jiff::Timestamp;
-use overlord_api::{Condition, ConditionType, Status, Truth};
+use overlord_api::{Condition, ConditionType, Phase, Status, Truth};
 use overlord_server::view::{ClusterView, InstanceView, TaskView};
 
 use crate::{age, output::Format, table::Table};
@@ -33,7 +33,7 @@ fn wide(columns: Columns, mut few: Vec<String>, more: impl FnOnce() -> Vec<Strin
     few
 }
 
-/// What is wrong with a cluster, the gravest first.
+/// What is wrong with a cluster, the gravest first. The first [`GRAVE`] stand beside whatever else is told.
 const TROUBLES: [ConditionType; 7] = [
     ConditionType::Accepted,
     ConditionType::DataLost,
@@ -44,8 +44,10 @@ const TROUBLES: [ConditionType; 7] = [
     ConditionType::Stale,
 ];
 
-/// The condition a person should read first: what is wrong, the gravest first.
-pub(crate) fn trouble(status: &Status) -> Option<&Condition> {
+const GRAVE: usize = 3;
+
+/// The first of these conditions that is wrong.
+fn trouble<'a>(status: &'a Status, of: &[ConditionType]) -> Option<&'a Condition> {
     let bad = |condition: &&Condition| match condition.kind {
         ConditionType::Accepted => condition.status == Truth::False,
         ConditionType::Degraded
@@ -56,20 +58,37 @@ pub(crate) fn trouble(status: &Status) -> Option<&Condition> {
         | ConditionType::Stale => condition.status == Truth::True,
         ConditionType::Ready | ConditionType::Progressing => false,
     };
-    TROUBLES.iter().find_map(|kind| status.conditions.iter().find(|c| c.kind == *kind).filter(bad))
+    of.iter().find_map(|kind| status.condition(*kind).filter(bad))
 }
 
-fn note(view: &ClusterView) -> String {
+/// What a person should read first. Every phase but Ready has a reason.
+pub(crate) fn note(view: &ClusterView) -> String {
     if let Some(error) = view.errors.first() {
         return error.clone();
     }
     let Some(status) = &view.status else { return "no controller has looked at it yet".to_owned() };
-    if let Some(condition) = trouble(status) {
-        return format!("{}: {}", condition.kind, condition.message);
+    let wrong = |of| trouble(status, of).map(|c| format!("{}: {}", c.kind, c.message));
+    let progressing = status.condition(ConditionType::Progressing);
+    // Here the phase itself is what a person must know about, or has asked for.
+    if let (Phase::Paused | Phase::Deleting | Phase::Deleted, Some(why)) = (status.phase, progressing) {
+        let grave = wrong(&TROUBLES[..GRAVE]).map(|wrong| format!("{wrong}; ")).unwrap_or_default();
+        return format!("{grave}{}: {}", why.reason, why.message);
     }
-    match status.condition(ConditionType::Progressing) {
-        Some(condition) if condition.status == Truth::True => condition.message.clone(),
-        _ => String::new(),
+    if let Some(wrong) = wrong(&TROUBLES) {
+        return wrong;
+    }
+    if let Some(doing) = progressing.filter(|condition| condition.status == Truth::True) {
+        return doing.message.clone();
+    }
+    if status.phase == Phase::Ready {
+        return String::new();
+    }
+    // What holds back a cluster without trouble and without progress.
+    let missing = status.condition(ConditionType::Ready).filter(|condition| condition.status != Truth::True);
+    match missing.or(progressing) {
+        Some(condition) => condition.message.clone(),
+        None if status.phase == Phase::Pending => "no spec of it has been accepted yet".to_owned(),
+        None => "its status gives no reason".to_owned(),
     }
 }
 
@@ -181,7 +200,7 @@ pub(crate) fn task_table(columns: Columns, now: Timestamp, items: &[TaskView]) -
 
 #[cfg(test)]
 mod tests {
-    use overlord_api::{Kind, Phase};
+    use overlord_api::Kind;
 
     use super::*;
 
@@ -226,6 +245,58 @@ mod tests {
         let expected = "NAME     KIND    PHASE      READY   UPDATED   NOTE\n\
                         orders   redis   Creating   2/3     1/3       Unplaceable: mem 2 agents\n";
         assert_eq!(text, expected);
+    }
+
+    fn noted(phase: Phase, conditions: &[(ConditionType, Truth, &str)]) -> String {
+        let conditions = conditions.iter().map(|(kind, status, message)| condition(*kind, *status, message));
+        let status = Status { phase, ..status(conditions.collect()) };
+        note(&ClusterView { status: Some(status), ..ClusterView::default() })
+    }
+
+    #[test]
+    fn a_paused_cluster_says_what_it_waits_for() {
+        use ConditionType::{Accepted, Degraded, Progressing};
+        let paused = (Progressing, Truth::False, "1 of 3 runs revision 2");
+        let degraded = (Degraded, Truth::True, "one is down");
+        assert_eq!(noted(Phase::Paused, &[paused]), "Because: 1 of 3 runs revision 2");
+        assert_eq!(noted(Phase::Paused, &[paused, degraded]), "Because: 1 of 3 runs revision 2");
+        let refused = (Accepted, Truth::False, "line 3");
+        assert_eq!(
+            noted(Phase::Paused, &[refused, paused, degraded]),
+            "Accepted: line 3; Because: 1 of 3 runs revision 2"
+        );
+    }
+
+    #[test]
+    fn every_phase_but_ready_has_a_reason() {
+        use ConditionType::{Degraded, Progressing, Ready, Unplaceable};
+        let all = [
+            Phase::Pending,
+            Phase::Creating,
+            Phase::Updating,
+            Phase::Degraded,
+            Phase::Paused,
+            Phase::Deleting,
+            Phase::Deleted,
+        ];
+        let missing = (Ready, Truth::False, "1 of 2 members serve");
+        let idle = (Progressing, Truth::False, "nothing is left to do");
+        for phase in all {
+            assert_ne!(noted(phase, &[]), "", "{phase}");
+            assert_ne!(noted(phase, &[idle]), "", "{phase}");
+            assert_ne!(noted(phase, &[missing]), "", "{phase}");
+        }
+        assert_eq!(noted(Phase::Degraded, &[missing, idle]), "1 of 2 members serve");
+        let working = (Progressing, Truth::True, "launching member 1");
+        assert_eq!(noted(Phase::Creating, &[missing, working]), "launching member 1");
+        let unplaceable = (Unplaceable, Truth::True, "mem 2 agents");
+        for phase in [Phase::Creating, Phase::Updating, Phase::Degraded] {
+            let degraded = (Degraded, Truth::True, "one is down");
+            assert_eq!(noted(phase, &[missing, working, degraded, unplaceable]), "Unplaceable: mem 2 agents");
+        }
+        let deletion = (Progressing, Truth::True, "deletion by task x");
+        assert_eq!(noted(Phase::Deleting, &[missing, deletion, unplaceable]), "Because: deletion by task x");
+        assert_eq!(noted(Phase::Ready, &[(Ready, Truth::True, "2 of 2 members serve"), idle]), "");
     }
 
     #[test]
