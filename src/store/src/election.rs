@@ -19,7 +19,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
-use crate::{Committed, Compare, Error, Fence, LeaseId, Revision, Store, Txn, lease};
+use crate::{Committed, Compare, Error, Fence, LeaseId, Listing, Revision, Store, Txn, lease};
 
 /// First pause after a failure; doubled up to [`MAX_PAUSE`].
 const MIN_PAUSE: Duration = Duration::from_millis(100);
@@ -117,8 +117,24 @@ impl Candidate {
         // Events alone are not relied on: the key is read again now and then.
         match unless(shutdown, timeout(self.ttl, self.deletion(holder.revision))).await? {
             Ok(Err(error)) => Err(error),
-            Ok(Ok(())) | Err(_) => Ok(None),
+            Ok(Ok(())) => Ok(None),
+            Err(_) => {
+                self.free_unleased(&holder).await?;
+                Ok(None)
+            }
         }
+    }
+
+    /// A key without a lease was written by hand, and no death of its writer ever frees it. Deleting it is
+    /// safe: a leader that lives under it is fenced off by that, and campaigns again.
+    async fn free_unleased(&self, holder: &Listing) -> Result<(), Error> {
+        let Some(entry) = holder.entries.first().filter(|entry| entry.lease == 0) else { return Ok(()) };
+        warn!(
+            key = &*self.key,
+            "the leader key is bound to no lease, somebody wrote it by hand: it is freed"
+        );
+        let same = Compare::ModRevision(self.key.to_string(), entry.mod_revision);
+        self.store.commit(Txn::unfenced().when(same).delete(&*self.key)).await.map(|_| ())
     }
 
     /// Creates the key under a new lease, if it is still absent.
@@ -305,7 +321,7 @@ mod tests {
     use overlord_reconcile::TokioClock;
 
     use super::*;
-    use crate::{Changes, Fetch, Listing, MemoryStore};
+    use crate::{Changes, Fetch, MemoryStore};
 
     const TTL: Duration = Duration::from_secs(10);
 

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use futures::{StreamExt as _, stream};
 use overlord_api::{
     Desired, EventLevel, INFO_VERSION, Info, Kind, Observed, Quarantine, Record, Spec, State, keys,
 };
@@ -28,6 +29,9 @@ use crate::{
     },
     settings::{EXECUTOR_CPU_MILLIS, EXECUTOR_MEMORY},
 };
+
+/// Agents told at once.
+const ACCEPTS_AT_ONCE: usize = 16;
 
 /// What one ACCEPT leaves over is refused for no time: another cluster may want it at once.
 const REFUSE_NOTHING: f64 = 0.0;
@@ -77,77 +81,91 @@ impl Apply<'_> {
             taken,
         });
         self.shared.memo(self.cluster, |memo| memo.unplaceable.clone_from(&granted.refused));
-        for mut grant in granted.grants {
-            self.launch_on(&mut grant, &wishes).await?;
-        }
-        Ok(())
+        // What is recorded is launched, even if the rest could not be recorded.
+        let mut recorded = Vec::with_capacity(granted.grants.len());
+        let outcome = self.record_intents(granted.grants, &wishes, &mut recorded).await;
+        let this = &*self;
+        stream::iter(recorded)
+            .for_each_concurrent(ACCEPTS_AT_ONCE, |(mut grant, infos)| async move {
+                this.accept(&mut grant, &infos).await;
+            })
+            .await;
+        outcome
     }
 
-    /// Records the intents of one agent, then uses its offers.
-    async fn launch_on(
+    /// Records the intents of all grants, in as few transactions as their limits allow.
+    async fn record_intents(
         &mut self,
-        grant: &mut Grant,
+        grants: Vec<Grant>,
         wishes: &BTreeMap<u32, Place>,
+        recorded: &mut Vec<(Grant, Vec<Info>)>,
     ) -> Result<(), LedgerError> {
         let mut record = self.record.value.clone();
         let mut batch = Batch::default();
-        let mut infos: Vec<Info> = Vec::new();
         let mut told: Vec<Happening> = Vec::new();
-        for placement in &grant.placements {
-            let old = wishes
-                .get(&placement.member)
-                .and_then(|place| place.replaces())
-                .and_then(|address| self.by_address.get(&address).copied());
-            // An address that another member is about to have again; the next pass places anew.
-            let others = self.by_address.get(&placement.address);
-            if others.is_some_and(|other| other.info.member != placement.member) {
-                self.shared.enqueue(self.cluster);
-                continue;
-            }
-            let Ok(text) = render(self.spec, placement.address, placement.bus_port) else { continue };
-            let info = self.info(&mut record, placement, &grant.agent, old);
-            // Asked after from now on: whatever happens to this pass, the intent does not stay open for ever. A
-            // question about a task that was never recorded is answered too, and harms nobody.
-            let task = TaskId::new(info.mesos_task_id.as_str());
-            self.shared.sync.launched(self.shared.clock.monotonic(), task, grant.agent.clone());
-            self.shared.index.insert(&info.mesos_task_id, self.cluster, info.address());
-            if let Some(old) = old {
-                // Recorded as ended; should Mesos know better, it is killed as the older attempt that it is.
-                let (task, agent) = (TaskId::new(&old.info.mesos_task_id), AgentId::new(&old.info.agent_id));
-                self.shared.sync.ask(self.shared.clock.monotonic(), task, Some(agent));
-            }
-            let moved = old.filter(|old| old.info.address() != placement.address);
-            let expect = match old {
-                Some(old) if moved.is_none() => Expect::At(old.revision),
-                _ => Expect::Absent,
-            };
-            batch.put_json(keys::info(self.cluster, info.address()), &info, expect);
-            batch.put(keys::server_conf(self.cluster, info.address()), text.into_bytes(), Expect::Any);
-            if let Some(old) = moved {
-                remove(self.shared, self.cluster, old, &mut batch, Expect::At(old.revision));
-                if old.info.observed.state == State::Unreachable {
-                    bury(
-                        &mut record,
-                        &old.info,
-                        "replaced while its agent could not be reached",
-                        self.shared.clock.now(),
-                    );
+        // Whole in the batch that is not committed yet.
+        let mut open: Vec<(Grant, Vec<Info>)> = Vec::new();
+        for grant in grants {
+            let mut infos: Vec<Info> = Vec::new();
+            for placement in &grant.placements {
+                let old = wishes
+                    .get(&placement.member)
+                    .and_then(|place| place.replaces())
+                    .and_then(|address| self.by_address.get(&address).copied());
+                // An address that another member is about to have again; the next pass places anew.
+                let others = self.by_address.get(&placement.address);
+                if others.is_some_and(|other| other.info.member != placement.member) {
+                    self.shared.enqueue(self.cluster);
+                    continue;
                 }
-                told.push(replaced(&old.info, &info));
+                let Ok(text) = render(self.spec, placement.address, placement.bus_port) else { continue };
+                let info = self.info(&mut record, placement, &grant.agent, old);
+                self.expect_answers(&info, old);
+                let moved = old.filter(|old| old.info.address() != placement.address);
+                let expect = match old {
+                    Some(old) if moved.is_none() => Expect::At(old.revision),
+                    _ => Expect::Absent,
+                };
+                batch.put_json(keys::info(self.cluster, info.address()), &info, expect);
+                batch.put(keys::server_conf(self.cluster, info.address()), text.into_bytes(), Expect::Any);
+                if let Some(old) = moved {
+                    let now = self.shared.clock.now();
+                    remove(self.shared, self.cluster, old, &mut batch, Expect::At(old.revision));
+                    if old.info.observed.state == State::Unreachable {
+                        bury(&mut record, &old.info, "replaced while its agent could not be reached", now);
+                    }
+                    told.push(replaced(&old.info, &info));
+                }
+                infos.push(info);
+                if batch.operations() >= BATCH_OPERATIONS {
+                    self.commit_intents(std::mem::take(&mut batch), &record).await?;
+                    recorded.append(&mut open);
+                }
             }
-            infos.push(info);
-            if batch.operations() >= BATCH_OPERATIONS {
-                self.commit_intents(std::mem::take(&mut batch), &record).await?;
-            }
+            open.push((grant, infos));
         }
         if !batch.is_empty() {
             self.commit_intents(batch, &record).await?;
         }
+        recorded.append(&mut open);
         for happening in told {
             self.shared.events.record(self.cluster.as_str(), happening);
         }
-        self.accept(grant, &infos).await;
         Ok(())
+    }
+
+    /// Whatever happens to this pass, the intent does not stay open for ever: Mesos is asked after it. A
+    /// question about a task that was never recorded is answered too, and harms nobody.
+    fn expect_answers(&self, info: &Info, old: Option<&Instance>) {
+        let now = self.shared.clock.monotonic();
+        let (task, agent) = (TaskId::new(&info.mesos_task_id), AgentId::new(&info.agent_id));
+        self.shared.sync.launched(now, task, agent);
+        self.shared.index.insert(&info.mesos_task_id, self.cluster, info.address());
+        if let Some(old) = old {
+            // Recorded as ended; should Mesos know better, it is killed as the older attempt that it is.
+            let (task, agent) = (TaskId::new(&old.info.mesos_task_id), AgentId::new(&old.info.agent_id));
+            self.shared.sync.ask(now, task, Some(agent));
+        }
     }
 
     async fn commit_intents(&mut self, mut batch: Batch, record: &Record) -> Result<(), LedgerError> {

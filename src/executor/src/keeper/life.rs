@@ -23,6 +23,12 @@ const PAUSES: [Duration; 6] = [
 /// empty server listens after a few milliseconds.
 const FIRST_PROBE: Duration = Duration::from_millis(5);
 
+/// Longest pause between the first probes of a start.
+const EAGER_PROBE: Duration = Duration::from_millis(20);
+
+/// How many those are: about half a second.
+const EAGER_PROBES: u32 = 25;
+
 impl Keeper {
     pub(super) fn prepare(&mut self) {
         let (Some(instance), Some(keys)) = (self.instance.clone(), &self.keys) else { return };
@@ -122,7 +128,9 @@ impl Keeper {
         }
         let after = match self.phase {
             Phase::Starting => {
-                FIRST_PROBE.saturating_mul(1 << self.probes.min(16)).min(self.limits.probe_interval)
+                // Most servers serve within a tenth of a second, and how soon that is seen counts.
+                let most = if self.probes < EAGER_PROBES { EAGER_PROBE } else { self.limits.probe_interval };
+                FIRST_PROBE.saturating_mul(1 << self.probes.min(16)).min(most)
             }
             _ => self.limits.probe_interval,
         };

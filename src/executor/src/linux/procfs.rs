@@ -37,11 +37,6 @@ impl Process {
         name(self.pid)
     }
 
-    /// Its working directory.
-    pub(crate) fn cwd(self) -> Option<PathBuf> {
-        fs::read_link(format!("/proc/{}/cwd", self.pid)).ok()
-    }
-
     /// The file name of its binary.
     pub(crate) fn binary(self) -> Option<String> {
         let path = fs::read_link(format!("/proc/{}/exe", self.pid)).ok()?;
@@ -51,6 +46,11 @@ impl Process {
     }
 }
 
+/// The working directory of a process.
+fn cwd(pid: u32) -> Option<PathBuf> {
+    fs::read_link(format!("/proc/{pid}/cwd")).ok()
+}
+
 fn name(pid: u32) -> String {
     fs::read_to_string(format!("/proc/{pid}/comm"))
         .map_or_else(|_| "?".to_owned(), |name| name.trim_end().to_owned())
@@ -58,8 +58,12 @@ fn name(pid: u32) -> String {
 
 /// All processes that can be seen.
 pub(crate) fn processes() -> Vec<Process> {
-    let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
-    entries.flatten().filter_map(|entry| Process::find(entry.file_name().to_str()?.parse().ok()?)).collect()
+    pids().filter_map(Process::find).collect()
+}
+
+fn pids() -> impl Iterator<Item = u32> {
+    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+    entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
 }
 
 /// Servers of earlier executors: processes in `dir` that run `binary`.
@@ -67,10 +71,12 @@ pub(crate) fn servers_in(dir: &Path, binary: &str) -> Vec<Process> {
     // The kernel says so when somebody removed the directory under its server.
     let mut deleted = dir.as_os_str().to_owned();
     deleted.push(" (deleted)");
-    processes()
-        .into_iter()
-        .filter(|process| process.pid != std::process::id())
-        .filter(|process| process.cwd().is_some_and(|cwd| cwd == dir || cwd == deleted))
+    // A link is read sooner than a whole status, and hundreds of executors may look at once.
+    let here = |pid: &u32| cwd(*pid).is_some_and(|cwd| cwd == dir || cwd.as_os_str() == deleted);
+    pids()
+        .filter(|pid| *pid != std::process::id())
+        .filter(here)
+        .filter_map(Process::find)
         .filter(|process| process.name() == binary || process.binary().is_some_and(|name| name == binary))
         .collect()
 }
@@ -145,7 +151,7 @@ mod tests {
     fn this_process_is_found_and_recognized() {
         let us = Process::find(std::process::id()).unwrap();
         assert!(us.is_alive());
-        assert_eq!(us.cwd(), std::env::current_dir().ok());
+        assert_eq!(cwd(us.pid), std::env::current_dir().ok());
         assert!(us.binary().unwrap().starts_with("overlord_executor"));
         assert!(!Process { started: us.started + 1, ..us }.is_alive());
     }

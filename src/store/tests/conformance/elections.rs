@@ -61,6 +61,13 @@ pub(crate) async fn the_second_candidate_wins_when_the_first_dies(world: &mut Wo
     assert_eq!(world.value(KEY).await.as_deref(), Some("second"));
 }
 
+pub(crate) async fn a_key_that_no_lease_ends_is_freed(world: &mut World) {
+    world.put(KEY, "by hand").await;
+    let leader = win(&candidate(world, "first")).await;
+    assert!(leader.is_valid());
+    assert_eq!(world.value(KEY).await.as_deref(), Some("first"));
+}
+
 pub(crate) async fn a_leader_whose_key_is_deleted_has_lost(world: &mut World) {
     let leader = win(&candidate(world, "first")).await;
     assert!(matches!(world.store.commit(Txn::unfenced().delete(KEY)).await, Ok(Committed::Yes(_))));

@@ -74,6 +74,7 @@ scenarios! {
     elections:
         the_second_candidate_wins_when_the_first_resigns,
         the_second_candidate_wins_when_the_first_dies,
+        a_key_that_no_lease_ends_is_freed,
         a_leader_whose_key_is_deleted_has_lost,
         a_candidate_stops_waiting_at_shutdown,
         leadership_is_kept_while_it_is_renewed;
