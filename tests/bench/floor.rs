@@ -70,7 +70,12 @@ pub(crate) fn start_all(
     (0..pool.instances)
         .map(|n| {
             let port = u16::try_from(20_000 + n)?;
-            Plain::start(setup, pool, &root.join(port.to_string()), Address::new(network.host(1).into(), port))
+            Plain::start(
+                setup,
+                pool,
+                &root.join(port.to_string()),
+                Address::new(network.host(1).into(), port),
+            )
         })
         .collect()
 }

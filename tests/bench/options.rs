@@ -80,9 +80,8 @@ impl Options {
                 Some((name, value)) if name.starts_with("--") => (name.to_owned(), Some(value.to_owned())),
                 _ => (argument.clone(), None),
             };
-            let mut value = || {
-                joined.clone().or_else(|| arguments.next()).ok_or_else(|| format!("{name} needs a value"))
-            };
+            let mut value =
+                || joined.clone().or_else(|| arguments.next()).ok_or_else(|| format!("{name} needs a value"));
             match name.as_str() {
                 "--help" | "-h" => return Ok(Asked::Help),
                 "--rounds" => options.rounds = rounds(&value()?)?,
@@ -132,7 +131,9 @@ mod tests {
 
     #[test]
     fn everything_is_measured_unless_told_otherwise() {
-        let Asked::Run(options) = parse("target/release/overlord").unwrap() else { panic!("no help was asked for") };
+        let Asked::Run(options) = parse("target/release/overlord").unwrap() else {
+            panic!("no help was asked for")
+        };
         assert_eq!((options.rounds, options.json.as_ref()), (5, None));
         assert!(Section::ALL.into_iter().all(|section| options.wants(section)));
     }

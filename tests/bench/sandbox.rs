@@ -2,6 +2,7 @@
 
 use std::{
     fs::File,
+    net::IpAddr,
     os::unix::process::CommandExt as _,
     path::PathBuf,
     process::{Child, Command, Stdio},
@@ -12,7 +13,6 @@ use overlord_reconcile::Clock as _;
 use overlord_tests::{processes_in, signal};
 use rustix::process::Signal;
 use serde::Deserialize;
-use tempfile::TempDir;
 use tokio::time::{sleep, timeout};
 
 use crate::{Failure, floor::Network, specs::Setup};
@@ -34,7 +34,7 @@ const LOOK: Duration = Duration::from_millis(10);
 pub(crate) struct Sandbox {
     child: Child,
     addresses: Addresses,
-    dir: TempDir,
+    dir: PathBuf,
     _network: Network,
 }
 
@@ -47,11 +47,11 @@ struct Addresses {
 impl Sandbox {
     /// Starts one and waits until a controller leads.
     pub(crate) async fn start(setup: &Setup) -> Result<Self, Failure> {
-        let dir = tempfile::Builder::new().prefix("overlord-bench-").tempdir()?;
+        let dir = setup.folder()?;
         let network = Network::take()?;
-        let root = dir.path().join("s");
+        let root = dir.join("s");
         std::fs::create_dir(&root)?;
-        let log = File::create(dir.path().join("sandbox.log"))?;
+        let log = File::create(dir.join("sandbox.log"))?;
         let child = Command::new(&setup.overlord)
             .args(["sandbox", "--api", "127.0.0.1:0", "--admin", "127.0.0.1:0"])
             .args(["--etcd-port", "0", "--master-port", "0"])
@@ -98,12 +98,21 @@ impl Sandbox {
 
     /// What it said, for messages.
     pub(crate) fn log(&self) -> String {
-        std::fs::read_to_string(self.dir.path().join("sandbox.log")).unwrap_or_default()
+        std::fs::read_to_string(self.dir.join("sandbox.log")).unwrap_or_default()
     }
 
     /// Its directory.
     pub(crate) fn root(&self) -> PathBuf {
-        self.dir.path().join("s")
+        self.dir.join("s")
+    }
+
+    /// The directory of the agent with this address: agents are numbered as their addresses are.
+    pub(crate) fn agent(&self, ip: IpAddr) -> PathBuf {
+        let n = match ip {
+            IpAddr::V4(ip) => ip.octets()[3],
+            IpAddr::V6(_) => 0,
+        };
+        self.root().join("agents").join(format!("agent-{n}"))
     }
 
     /// etcd's URL.

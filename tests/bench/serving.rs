@@ -28,7 +28,9 @@ pub(crate) async fn serves(clock: &dyn Clock, kind: Kind, address: Address) -> R
             sleep(LOOK).await;
         }
     };
-    timeout(LIMIT, asking).await.map_err(|_| format!("{address} does not serve after {} s", LIMIT.as_secs()))?;
+    timeout(LIMIT, asking)
+        .await
+        .map_err(|_| format!("{address} does not serve after {} s", LIMIT.as_secs()))?;
     Ok(clock.monotonic())
 }
 

@@ -4,11 +4,13 @@ use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
     process::Command,
+    sync::atomic::{AtomicU32, Ordering},
 };
 
 use overlord_api::{Kind, Persistence, Resources};
 use overlord_engines::version_of;
 use overlord_reconcile::SystemClock;
+use tempfile::TempDir;
 
 use crate::{Failure, options::Options};
 
@@ -18,6 +20,9 @@ pub(crate) struct Setup {
     pub(crate) overlord: PathBuf,
     pub(crate) clock: SystemClock,
     servers: BTreeMap<Kind, Server>,
+    /// Removed in the end only: ext4 makes new files slowly for a while after many were removed.
+    scratch: TempDir,
+    folders: AtomicU32,
 }
 
 /// A cache server's binary.
@@ -47,9 +52,16 @@ impl Setup {
         let overlord = overlord.canonicalize().map_err(|error| {
             format!("{}: {error}; build it with `cargo build --release --bin overlord`", overlord.display())
         })?;
-        let servers =
-            [(Kind::Redis, server("redis-server")?), (Kind::Memcache, server("memcached")?)].into();
-        Ok(Self { overlord, clock: SystemClock::new(), servers })
+        let servers = [(Kind::Redis, server("redis-server")?), (Kind::Memcache, server("memcached")?)].into();
+        let scratch = tempfile::Builder::new().prefix("overlord-bench-").tempdir()?;
+        Ok(Self { overlord, clock: SystemClock::new(), servers, scratch, folders: AtomicU32::new(0) })
+    }
+
+    /// A new folder.
+    pub(crate) fn folder(&self) -> Result<PathBuf, Failure> {
+        let path = self.scratch.path().join(self.folders.fetch_add(1, Ordering::Relaxed).to_string());
+        std::fs::create_dir(&path)?;
+        Ok(path)
     }
 
     pub(crate) fn server(&self, kind: Kind) -> Result<&Server, Failure> {
@@ -77,9 +89,13 @@ impl Setup {
 }
 
 impl Pool {
-    /// A pool of so many instances, small enough that a hundred fit.
+    /// A pool of so many instances, the smallest there are, so that a hundred fit.
     pub(crate) const fn of(name: &'static str, kind: Kind, instances: usize) -> Self {
-        let resources = Resources { cpu_millis: 20, memory: 16 * MIB, disk: 16 * MIB };
+        let memory = match kind {
+            Kind::Redis | Kind::RedisCluster => 16 * MIB,
+            Kind::Memcache => 32 * MIB,
+        };
+        let resources = Resources { cpu_millis: 20, memory, disk: 16 * MIB };
         Self { name, kind, instances, resources }
     }
 

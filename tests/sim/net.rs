@@ -1,18 +1,17 @@
 //! The network between the parts: seeded delays, requests that arrive although their sender is gone, calls
-//! that get lost.
+//! that get lost, links that are cut.
 
 use std::{
+    collections::BTreeSet,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use rand::{Rng as _, SeedableRng as _, rngs::SmallRng};
-use tokio::{
-    sync::oneshot,
-    task::JoinSet,
-    time::sleep,
-};
+use tokio::{sync::oneshot, task::JoinSet, time::sleep};
 use tokio_util::sync::CancellationToken;
+
+use crate::store::Who;
 
 /// A handle on the network; clones share it.
 #[derive(Debug, Clone)]
@@ -31,10 +30,23 @@ struct Shared {
 
 #[derive(Debug, Default)]
 struct Faults {
-    /// Percent of the scheduler's calls that get lost, or whose answer does.
-    loss: u32,
-    /// Ends the scheduler's standing subscription.
-    cut: CancellationToken,
+    /// Percent of the controllers' calls to Mesos that get lost, or whose answer does.
+    mesos_loss: u32,
+    /// The same of their calls to the store.
+    store_loss: u32,
+    /// Ends standing subscriptions to Mesos.
+    mesos_cut: CancellationToken,
+    /// Ends the controllers' watches.
+    watch_cut: CancellationToken,
+    /// Who does not reach the store.
+    away: BTreeSet<Who>,
+}
+
+/// Where a call goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Peer {
+    Mesos,
+    Store,
 }
 
 /// What becomes of a call.
@@ -50,12 +62,8 @@ impl Net {
         let mut rng = SmallRng::seed_from_u64(seed);
         // Some worlds are quick, some slow.
         let slowest = [0, 2, 8, 40][rng.random_range(0..4)];
-        let shared = Shared {
-            rng: Mutex::new(rng),
-            slowest,
-            flights: Mutex::default(),
-            faults: Mutex::default(),
-        };
+        let rng = Mutex::new(rng);
+        let shared = Shared { rng, slowest, flights: Mutex::default(), faults: Mutex::default() };
         Self { shared: Arc::new(shared) }
     }
 
@@ -82,10 +90,7 @@ impl Net {
 
     /// Carries a request to whoever answers it, and the answer back. A request that was sent arrives even if
     /// its sender has died meanwhile.
-    pub(crate) async fn ask<T: Send + 'static>(
-        &self,
-        answer: impl Future<Output = T> + Send + 'static,
-    ) -> T {
+    pub(crate) async fn ask<T: Send + 'static>(&self, answer: impl Future<Output = T> + Send + 'static) -> T {
         let (there, back) = (self.millis(0, self.shared.slowest), self.millis(0, self.shared.slowest));
         let (sender, receiver) = oneshot::channel();
         self.spawn(async move {
@@ -102,15 +107,24 @@ impl Net {
         }
     }
 
-    /// How many percent of the scheduler's calls get lost from now on.
-    pub(crate) fn set_loss(&self, percent: u32) {
-        self.faults().loss = percent;
+    /// How many percent of the controllers' calls get lost from now on.
+    pub(crate) fn set_loss(&self, peer: Peer, percent: u32) {
+        match peer {
+            Peer::Mesos => self.faults().mesos_loss = percent,
+            Peer::Store => self.faults().store_loss = percent,
+        }
     }
 
     /// What becomes of the next call.
-    pub(crate) fn fate(&self) -> Fate {
-        let loss = u64::from(self.faults().loss);
-        if loss == 0 {
+    pub(crate) fn fate(&self, who: Who, peer: Peer) -> Fate {
+        let loss = {
+            let faults = self.faults();
+            if peer == Peer::Store && faults.away.contains(&who) {
+                return Fate::Lost;
+            }
+            u64::from(if peer == Peer::Mesos { faults.mesos_loss } else { faults.store_loss })
+        };
+        if loss == 0 || !matches!(who, Who::Controller(_)) {
             return Fate::Arrives;
         }
         match self.below(200) {
@@ -120,13 +134,41 @@ impl Net {
         }
     }
 
-    /// Breaks the scheduler's subscription, if there is one.
-    pub(crate) fn cut(&self) {
-        std::mem::take(&mut self.faults().cut).cancel();
+    /// Whether somebody may not hear what became of a write.
+    pub(crate) fn is_store_shaky(&self) -> bool {
+        let faults = self.faults();
+        faults.store_loss > 0 || !faults.away.is_empty()
     }
 
-    /// Cancelled when the subscription that is opened now is broken.
-    pub(crate) fn cut_token(&self) -> CancellationToken {
-        self.faults().cut.clone()
+    /// Breaks the subscription to Mesos, if there is one.
+    pub(crate) fn cut_mesos(&self) {
+        std::mem::take(&mut self.faults().mesos_cut).cancel();
+    }
+
+    /// Cancelled when the stream from there that is opened now is broken.
+    pub(crate) fn cut_token(&self, peer: Peer) -> CancellationToken {
+        match peer {
+            Peer::Mesos => self.faults().mesos_cut.clone(),
+            Peer::Store => self.faults().watch_cut.clone(),
+        }
+    }
+
+    /// Somebody does not reach the store any more, or does again.
+    pub(crate) fn set_away(&self, who: Who, away: bool) {
+        let mut faults = self.faults();
+        if away {
+            faults.away.insert(who);
+        } else {
+            faults.away.remove(&who);
+        }
+        std::mem::take(&mut faults.watch_cut).cancel();
+    }
+
+    /// Everybody reaches everybody again.
+    pub(crate) fn mend(&self) {
+        let mut faults = self.faults();
+        faults.mesos_loss = 0;
+        faults.store_loss = 0;
+        faults.away.clear();
     }
 }

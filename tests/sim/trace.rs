@@ -24,6 +24,8 @@ pub(crate) struct Trace {
 #[derive(Debug, Default)]
 struct Inner {
     hasher: Sha256,
+    /// The hash at the moment up to which runs are compared.
+    sealed: Option<String>,
     lines: Vec<String>,
     violations: Vec<String>,
     counts: BTreeMap<&'static str, u64>,
@@ -95,16 +97,23 @@ impl Trace {
         self.clock.monotonic()
     }
 
-    /// Ends the trace.
-    pub(crate) fn finish(&self) -> Told {
-        let inner = self.lock();
+    /// Runs are compared up to here.
+    pub(crate) fn seal(&self) {
+        let mut inner = self.lock();
         let mut hash = String::new();
         for byte in inner.hasher.clone().finalize() {
             // Writing to a string cannot fail.
             let _ = write!(hash, "{byte:02x}");
         }
+        inner.sealed.get_or_insert(hash);
+    }
+
+    /// Ends the trace.
+    pub(crate) fn finish(&self) -> Told {
+        self.seal();
+        let inner = self.lock();
         Told {
-            hash,
+            hash: inner.sealed.clone().unwrap_or_default(),
             lines: inner.lines.clone(),
             violations: inner.violations.clone(),
             counts: inner.counts.clone(),

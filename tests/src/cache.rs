@@ -1,6 +1,6 @@
 //! Clients as small as can be: what a server says on its socket, not what a library makes of it.
 
-use std::{io, net::SocketAddr, time::Duration};
+use std::{fmt::Write as _, io, net::SocketAddr, time::Duration};
 
 use tokio::{
     io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader},
@@ -45,7 +45,7 @@ impl Redis {
             let mut connection = connect(&self.0).await?;
             let mut request = format!("*{}\r\n", words.len());
             for word in words {
-                request += &format!("${}\r\n{word}\r\n", word.len());
+                let _ = write!(request, "${}\r\n{word}\r\n", word.len());
             }
             connection.write_all(request.as_bytes()).await?;
             let mut parts = Vec::new();

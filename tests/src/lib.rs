@@ -9,6 +9,7 @@ mod sandbox;
 mod wait;
 
 pub use cache::{Memcached, Redis};
+pub use network::Network;
 pub use observe::condition;
 pub use process::{binary, name_of, processes_in, signal};
 pub use sandbox::{Controller, Options, Sandbox};

@@ -7,14 +7,18 @@ use std::{
 
 /// A /24 of loopback addresses nobody else uses: held by a listener on its last address.
 #[derive(Debug)]
-pub(crate) struct Network {
-    pub(crate) first: Ipv4Addr,
+pub struct Network {
+    first: Ipv4Addr,
     _held: TcpListener,
 }
 
 impl Network {
+    /// Takes the next free one.
+    ///
+    /// # Panics
+    /// When all are taken.
     #[expect(clippy::expect_used, reason = "the tests' own way to fail")]
-    pub(crate) fn take() -> Self {
+    pub fn take() -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let start = std::process::id();
         (0..60_000_u32)
@@ -27,8 +31,8 @@ impl Network {
             .expect("a free loopback network")
     }
 
-    /// Address `n` of it.
-    pub(crate) const fn ip(&self, n: u8) -> Ipv4Addr {
+    /// Address `n` of it; 0 names the network itself.
+    pub const fn ip(&self, n: u8) -> Ipv4Addr {
         let [a, b, c, _] = self.first.octets();
         Ipv4Addr::new(a, b, c, n)
     }

@@ -89,6 +89,9 @@ impl Sandbox {
     }
 
     /// The infos of a cluster's instances, in the order of members.
+    ///
+    /// # Panics
+    /// When one is no JSON.
     pub async fn infos(&self, cluster: &str) -> Vec<Value> {
         let prefix = format!("/overlord/clusters/{cluster}/instances/");
         let mut infos: Vec<Value> = self
@@ -118,6 +121,9 @@ impl Sandbox {
     }
 
     /// Addresses of those who serve a cluster, in the order of aliases.
+    ///
+    /// # Panics
+    /// When one is missing.
     pub async fn endpoints(&self, cluster: &str) -> Vec<String> {
         let value = self.etcd_json(&format!("/overlord/clusters/{cluster}/endpoints")).await;
         let address = |endpoint: &Value| endpoint["address"].as_str().expect("address").to_owned();
@@ -164,6 +170,9 @@ impl Sandbox {
     }
 
     /// Events of a cluster with that reason.
+    ///
+    /// # Panics
+    /// When one is no JSON.
     pub async fn events(&self, cluster: &str, reason: &str) -> Vec<Value> {
         let list = self.etcd_list(&format!("/overlord/events/{cluster}/")).await;
         let events = list.iter().map(|(_, value)| serde_json::from_str::<Value>(value).expect("event"));
@@ -205,6 +214,9 @@ impl Sandbox {
     }
 
     /// The executor of a server.
+    ///
+    /// # Panics
+    /// When it has none.
     pub fn executor_of(&self, server: u32) -> u32 {
         let parent = process::parent_of(server).expect("a parent");
         assert!(self.executors().contains(&parent), "{parent} is no executor");

@@ -11,7 +11,8 @@ pub fn binary() -> PathBuf {
         return PathBuf::from(path);
     }
     let me = std::env::current_exe().unwrap_or_default();
-    let found = me.ancestors().skip(1).take(3).map(|folder| folder.join("overlord")).find(|path| path.is_file());
+    let found =
+        me.ancestors().skip(1).take(3).map(|folder| folder.join("overlord")).find(|path| path.is_file());
     #[expect(clippy::expect_used, reason = "the tests' own way to fail")]
     found.expect("the overlord binary is not built: cargo build --bin overlord")
 }
@@ -27,7 +28,9 @@ pub fn signal(pid: u32, signal: rustix::process::Signal) {
 pub fn processes_in(root: &Path) -> Vec<(u32, String)> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir("/proc").into_iter().flatten().flatten() {
-        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else { continue };
+        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else {
+            continue;
+        };
         let inside = std::fs::read_link(entry.path().join("cwd")).is_ok_and(|cwd| cwd.starts_with(root));
         if inside {
             let line = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();

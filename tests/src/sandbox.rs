@@ -13,8 +13,8 @@ use tokio::process::{Child, Command};
 
 use crate::{binary, eventually, network::Network, processes_in, signal};
 
-/// Where the API of a controller of its own listens: on an address of the sandbox's network, so that
-/// no port has to be found.
+/// Where controllers of their own processes listen: on an address of the sandbox's network, so that no
+/// port has to be found; each on the next port, so that two can run at once.
 const API_IP: u8 = 253;
 const API_PORT: u16 = 8880;
 
@@ -49,6 +49,8 @@ pub struct Sandbox {
     network: Network,
     addresses: Value,
     api: String,
+    /// Controllers that were started.
+    controllers: u16,
     http: reqwest::Client,
 }
 
@@ -74,6 +76,7 @@ impl Sandbox {
             network: Network::take(),
             addresses: Value::Null,
             api: String::new(),
+            controllers: 0,
             http: http.build().expect("HTTP client"),
         };
         sandbox.boot().await;
@@ -94,7 +97,7 @@ impl Sandbox {
         command
             .args(["sandbox", "--api", "127.0.0.1:0", "--admin", "127.0.0.1:0"])
             .args(["--etcd-port", "0", "--master-port", "0", "--log-level", "info"])
-            .args(["--network", &self.network.first.to_string()])
+            .args(["--network", &self.network.ip(0).to_string()])
             .args(["--agents", &self.options.agents.to_string()])
             .args(["--agent-timeout", &self.options.agent_timeout.to_string()])
             .arg("--dir")
@@ -113,7 +116,7 @@ impl Sandbox {
         })
         .await;
         if let Some(api) = self.addresses["api"].as_str() {
-            self.api = api.to_owned();
+            api.clone_into(&mut self.api);
             self.wait_leader().await;
         }
     }
@@ -211,12 +214,13 @@ impl Sandbox {
         controller
     }
 
-    /// Starts a controller process without waiting for anything.
+    /// Starts a controller process without waiting for anything. Its API is asked from now on.
     ///
     /// # Panics
     /// When there is no process to be had.
     pub fn spawn_controller(&mut self) -> Controller {
-        let listen = format!("{}:{API_PORT}", self.network.ip(API_IP));
+        let listen = format!("{}:{}", self.network.ip(API_IP), API_PORT + self.controllers);
+        self.controllers += 1;
         let log = self.open_log("controller.log");
         let child = Command::new(binary())
             .args(["controller", "--listen", &listen, "--log-level", "info"])
@@ -329,18 +333,27 @@ impl Sandbox {
 
 impl Controller {
     /// The controller process.
+    ///
+    /// # Panics
+    /// When it has ended.
     #[expect(clippy::expect_used, reason = "the tests' own way to fail")]
     pub fn pid(&self) -> u32 {
         self.child.id().expect("a running controller")
     }
 
     /// Kills it with SIGKILL.
+    ///
+    /// # Panics
+    /// When it cannot be waited for.
     #[expect(clippy::expect_used, reason = "the tests' own way to fail")]
     pub async fn kill(mut self) {
         self.child.kill().await.expect("kill the controller");
     }
 
     /// Ends it as SIGTERM does, and waits.
+    ///
+    /// # Panics
+    /// When it does not end.
     #[expect(clippy::expect_used, reason = "the tests' own way to fail")]
     pub async fn stop(mut self) {
         signal(self.child.id().expect("pid"), rustix::process::Signal::TERM);
@@ -363,20 +376,24 @@ impl Drop for Sandbox {
         }
         drop(self.child.take());
         // The directory must not go while processes still write to it.
-        for _ in 0..200 {
-            if processes_in(&self.root()).is_empty() {
-                break;
-            }
-            std::thread::sleep(Duration::from_millis(50));
-        }
+        wait_empty_here(&self.root());
     }
 }
 
-#[expect(clippy::panic, reason = "the tests' own way to fail")]
+/// Waits for the last process, for a while. Not asynchronous: a test that failed has no runtime left.
+#[expect(clippy::disallowed_methods, reason = "there is no runtime, and no event, to wait with")]
+fn wait_empty_here(root: &Path) {
+    for _ in 0..200 {
+        if processes_in(root).is_empty() {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
 fn succeeded(arguments: &[&str], output: &Output) -> String {
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    if !output.status.success() {
-        panic!("{arguments:?}: {}\n{text}\n{}", output.status, String::from_utf8_lossy(&output.stderr));
-    }
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{arguments:?}: {}\n{text}\n{errors}", output.status);
     text
 }

@@ -13,7 +13,10 @@ const PATIENCE: Duration = Duration::from_secs(60);
 ///
 /// # Panics
 /// After a minute, with the last `Err`.
-pub async fn eventually<T, E: Debug, F: Future<Output = Result<T, E>>>(what: &str, look: impl FnMut() -> F) -> T {
+pub async fn eventually<T, E: Debug, F: Future<Output = Result<T, E>>>(
+    what: &str,
+    look: impl FnMut() -> F,
+) -> T {
     eventually_within(PATIENCE, what, look).await
 }
 
@@ -39,8 +42,6 @@ pub async fn eventually_within<T, E: Debug, F: Future<Output = Result<T, E>>>(
         }
     })
     .await;
-    match waited {
-        Ok(value) => value,
-        Err(_) => panic!("{what}: not within {limit:?}; last: {last:?}"),
-    }
+    let Ok(value) = waited else { panic!("{what}: not within {limit:?}; last: {last:?}") };
+    value
 }

@@ -81,14 +81,14 @@ impl Pass<'_> {
         }
         for batch in [state, requests] {
             if !batch.is_empty() {
-                self.shared.ledger.commit(batch).await.map_err(|source| self.error(source))?;
+                let outcome = self.shared.ledger.commit(batch).await;
+                // Counted whatever came of it: a commit whose answer is lost may have happened.
+                let tried = self.shared.clock.monotonic();
+                self.shared.memo(self.cluster, |memo| memo.published = Some(tried));
+                outcome.map_err(|source| self.error(source))?;
             }
         }
-        let written = self.shared.clock.monotonic();
-        self.shared.memo(self.cluster, |memo| {
-            memo.published = Some(written);
-            memo.unpublished_since = None;
-        });
+        self.shared.memo(self.cluster, |memo| memo.unpublished_since = None);
         Ok(next)
     }
 

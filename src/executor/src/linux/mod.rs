@@ -123,7 +123,9 @@ impl Machine for LinuxMachine {
         let dir = self.layout.work_dir(instance);
         let leftovers = procfs::servers_in(&dir, instance.engine().binary());
         process::stop_leftovers(leftovers, &dir).await?;
-        if let Some(by) = procfs::listener(instance.address) {
+        if !procfs::is_free(instance.address)
+            && let Some(by) = procfs::listener(instance.address)
+        {
             return Err(MachineError::PortTaken { port: instance.address.port, by });
         }
         let (layout, instance, conf) = (self.layout.clone(), instance.clone(), conf.to_owned());

@@ -2,7 +2,8 @@
 
 use std::{
     fs,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    io::ErrorKind,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, TcpListener},
     path::{Path, PathBuf},
 };
 
@@ -81,6 +82,12 @@ pub(crate) fn servers_in(dir: &Path, binary: &str) -> Vec<Process> {
         .collect()
 }
 
+/// Whether a server could listen on `address`. Asked before [`listener`], whose tables the kernel walks for
+/// milliseconds.
+pub(crate) fn is_free(address: Address) -> bool {
+    !TcpListener::bind(address.socket()).is_err_and(|error| error.kind() == ErrorKind::AddrInUse)
+}
+
 /// Who listens where a server on `address` would: `pid N (name)`, or `an unknown process`.
 pub(crate) fn listener(address: Address) -> Option<String> {
     let inodes: Vec<String> = ["/proc/net/tcp", "/proc/net/tcp6"]
@@ -143,8 +150,6 @@ fn parse_ip(text: &str) -> Option<IpAddr> {
 
 #[cfg(test)]
 mod tests {
-    use std::net::TcpListener;
-
     use super::*;
 
     #[test]

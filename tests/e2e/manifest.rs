@@ -1,0 +1,34 @@
+//! Manifests of small clusters.
+
+use serde_json::Value;
+
+/// A redis pool; `more` holds further lines of the spec, indented by two.
+pub(crate) fn redis(name: &str, shards: u32, more: &str) -> String {
+    format!(
+        "apiVersion: overlord/v1\nkind: Redis\nmetadata: {{name: {name}}}\nspec:\n  version: \"7.0.15\"\n  \
+         shards: {shards}\n  resources: {{cpu: \"0.1\", memory: 32Mi, disk: 32Mi}}\n{more}"
+    )
+}
+
+/// A memcache pool; `more` as in [`redis`].
+pub(crate) fn memcache(name: &str, instances: u32, more: &str) -> String {
+    format!(
+        "apiVersion: overlord/v1\nkind: Memcache\nmetadata: {{name: {name}}}\nspec:\n  version: \"1.6.18\"\n  \
+         instances: {instances}\n  resources: {{cpu: \"0.1\", memory: 32Mi, disk: 32Mi}}\n{more}"
+    )
+}
+
+/// Several manifests in one file.
+pub(crate) fn all(manifests: &[String]) -> String {
+    manifests.join("---\n")
+}
+
+/// The address of an instance.
+pub(crate) fn address(info: &Value) -> String {
+    format!("{}:{}", info["ip"].as_str().unwrap(), info["port"])
+}
+
+/// The process of an instance, as observed.
+pub(crate) fn pid(info: &Value) -> u32 {
+    u32::try_from(info["observed"]["pid"].as_u64().unwrap()).unwrap()
+}
