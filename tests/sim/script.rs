@@ -203,7 +203,8 @@ impl World {
             self.return_agent(agent);
         }
         self.ensure_controller();
-        let refused = self.pools.values().filter(|pool| pool.config.get(REFUSED.0).is_some_and(|v| v == REFUSED.1));
+        let refused =
+            self.pools.values().filter(|pool| pool.config.get(REFUSED.0).is_some_and(|v| v == REFUSED.1));
         for pool in refused.cloned().collect::<Vec<_>>() {
             self.apply(pool.with(REFUSED.0, 7)).await;
         }
