@@ -9,7 +9,7 @@ use std::{
     process::{Child, Command, Stdio},
 };
 
-use overlord_api::{Address, Kind};
+use overlord_api::{Address, Kind, Persistence};
 use overlord_engines::{ConfInput, ServerConf, command};
 use rustix::process::geteuid;
 
@@ -90,7 +90,8 @@ impl Plain {
             bus_port: None,
             resources: pool.resources,
             config: &BTreeMap::new(),
-            persistence: pool.persistence(),
+            // None of the measured pools saves anything.
+            persistence: Persistence::None,
         })?;
         fs::create_dir_all(dir)?;
         let file = dir.join("server.conf");

@@ -38,12 +38,15 @@ struct Row {
     target: Option<Target>,
 }
 
+/// A stage, when the first instance passed it, and when the last one did.
+type Passed = (Stage, Summary, Summary);
+
 /// All that was measured.
 #[derive(Debug)]
 pub(crate) struct Report {
     machine: Vec<(&'static str, String)>,
     rows: Vec<Row>,
-    stages: Vec<(String, Vec<(Stage, Summary, Summary)>)>,
+    stages: Vec<(String, Vec<Passed>)>,
 }
 
 impl Unit {
@@ -142,7 +145,11 @@ impl Report {
     /// On what it was measured.
     pub(crate) fn preamble(&self) -> String {
         let width = self.machine.iter().map(|(name, _)| name.len()).max().unwrap_or_default();
-        self.machine.iter().map(|(name, value)| format!("{name:width$}  {value}\n")).collect()
+        let mut text = String::new();
+        for (name, value) in &self.machine {
+            let _ = writeln!(text, "{name:width$}  {value}");
+        }
+        text
     }
 
     /// For people.

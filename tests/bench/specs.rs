@@ -7,7 +7,7 @@ use std::{
     sync::atomic::{AtomicU32, Ordering},
 };
 
-use overlord_api::{Kind, Persistence, Resources};
+use overlord_api::{Kind, Resources};
 use overlord_engines::version_of;
 use overlord_reconcile::SystemClock;
 use tempfile::TempDir;
@@ -97,11 +97,6 @@ impl Pool {
         };
         let resources = Resources { cpu_millis: 20, memory, disk: 16 * MIB };
         Self { name, kind, instances, resources }
-    }
-
-    /// None of the measured pools saves anything.
-    pub(crate) const fn persistence(&self) -> Persistence {
-        Persistence::None
     }
 }
 
