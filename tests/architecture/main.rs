@@ -1,4 +1,5 @@
 //! Holds the shape of the code: which crate may use which, and that mechanism knows no policy.
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
 
 use std::{collections::BTreeMap, fs, path::Path};
 

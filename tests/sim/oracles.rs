@@ -124,7 +124,7 @@ impl Oracles {
     fn check_writer(&self, who: Who, before: &View, changes: &[Changed]) {
         for change in changes {
             let allowed = match (Key::parse(&change.key), who) {
-                (Key::Config(_), Who::User) | (Key::Task(_), Who::User) | (Key::Leader, _) => true,
+                (Key::Config(_) | Key::Task(_), Who::User) | (Key::Leader, _) => true,
                 (Key::Event(..) | Key::Other, Who::Time) => change.new.is_none(),
                 (_, Who::User | Who::Executor | Who::Time) | (Key::Config(_), Who::Controller(_)) => false,
                 (_, Who::Controller(_)) => before.leader() == Some(who.to_string()),

@@ -42,7 +42,7 @@ pub(crate) fn simulate(
             None => outcome,
         }
     });
-    let told = trace.get().map(Trace::finish).unwrap_or_else(|| panic!("no trace"));
+    let told = trace.get().map_or_else(|| panic!("no trace"), Trace::finish);
     Ended { told, outcome }
 }
 
