@@ -195,7 +195,7 @@ async fn acknowledge(shared: &Shared, round: &[TaskStatus]) {
 
 /// An update of a task that no info names.
 async fn stranger(shared: &Shared, status: &TaskStatus) {
-    let over = is_terminal(status.state);
+    let over = status.state.is_terminal();
     let task = status.task_id.as_str();
     match given_up(shared, task) {
         Some(cluster) => {
@@ -229,20 +229,6 @@ async fn stranger(shared: &Shared, status: &TaskStatus) {
             },
         ),
     }
-}
-
-pub(crate) const fn is_terminal(state: TaskState) -> bool {
-    matches!(
-        state,
-        TaskState::Finished
-            | TaskState::Failed
-            | TaskState::Killed
-            | TaskState::Error
-            | TaskState::Lost
-            | TaskState::Dropped
-            | TaskState::Gone
-            | TaskState::GoneByOperator
-    )
 }
 
 /// The cluster whose record says that this task was given up: by a tombstone, or because the same

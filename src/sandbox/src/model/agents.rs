@@ -8,7 +8,7 @@ use overlord_mesos::v1::{
 
 use super::{
     AgentFault, Answer, Model, Output,
-    types::{AgentProcess, ExecutorKey, ExecutorState, Registration, TaskKey, Timer, is_terminal},
+    types::{AgentProcess, ExecutorKey, ExecutorState, Registration, TaskKey, Timer},
 };
 
 impl Model {
@@ -65,7 +65,7 @@ impl Model {
             .map(|(key, _)| key.clone())
             .collect();
         for key in lost {
-            let live = self.tasks.get(&key).is_some_and(|task| !is_terminal(task.state));
+            let live = self.tasks.get(&key).is_some_and(|task| !task.state.is_terminal());
             self.release_task(&key);
             self.tasks.remove(&key);
             if let Some(agent) = self.agents.get_mut(name) {
@@ -130,7 +130,7 @@ impl Model {
 
     /// Live tasks of an agent.
     fn tasks_on(&self, agent: &overlord_mesos::v1::AgentId) -> Vec<TaskKey> {
-        let own = self.tasks.iter().filter(|(_, task)| task.agent == *agent && !is_terminal(task.state));
+        let own = self.tasks.iter().filter(|(_, task)| task.agent == *agent && !task.state.is_terminal());
         own.map(|(key, _)| key.clone()).collect()
     }
 
@@ -230,7 +230,7 @@ impl Model {
         for key in back {
             let Some(task) = self.tasks.get_mut(&key) else { continue };
             task.unreachable_since = None;
-            if is_terminal(task.state) {
+            if task.state.is_terminal() {
                 continue;
             }
             // The spelling is the master's.
@@ -258,7 +258,7 @@ impl Model {
             self.tasks.iter().filter(|(_, task)| task.agent == old_id).map(|(key, _)| key.clone()).collect();
         for key in held {
             let live =
-                self.tasks.get(&key).is_some_and(|t| !is_terminal(t.state) && t.unreachable_since.is_none());
+                self.tasks.get(&key).is_some_and(|t| !t.state.is_terminal() && t.unreachable_since.is_none());
             self.release_task(&key);
             self.tasks.remove(&key);
             if live {

@@ -9,7 +9,7 @@ use serde_json::json;
 
 use super::{
     Answer, Model, Output, StreamKey, executor_key, launch,
-    types::{AgentProcess, ExecutorKey, ExecutorState, Task, TaskKey, Timer, is_terminal},
+    types::{AgentProcess, ExecutorKey, ExecutorState, Task, TaskKey, Timer},
     validate,
 };
 
@@ -116,7 +116,7 @@ impl Model {
         let task_key: TaskKey = (key.0.clone(), status.task_id.clone());
         let Some(agent) = self.agents.get(name) else { return };
         let Some(executor) = agent.executors.get(key) else { return };
-        if self.tasks.get(&task_key).is_some_and(|task: &Task| !is_terminal(task.state)) {
+        if self.tasks.get(&task_key).is_some_and(|task: &Task| !task.state.is_terminal()) {
             let mut container = json!({
                 "container_id": {"value": executor.container.as_str()},
                 "network_infos": [

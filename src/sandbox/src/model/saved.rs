@@ -12,7 +12,7 @@ use super::{
     Counters, Model,
     frameworks::roles,
     pool::Pool,
-    types::{Framework, Task, TaskKey, is_terminal},
+    types::{Framework, Task, TaskKey},
 };
 
 /// The state of a model that is kept on disk.
@@ -146,7 +146,7 @@ impl Model {
         let live: Vec<(TaskKey, AgentId)> = self
             .tasks
             .iter()
-            .filter(|(_, task)| !is_terminal(task.state))
+            .filter(|(_, task)| !task.state.is_terminal())
             .map(|(key, task)| (key.clone(), task.agent.clone()))
             .collect();
         for (key, agent) in live {

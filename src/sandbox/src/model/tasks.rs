@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::{
     Model,
-    types::{ExecutorState, Registration, TaskKey, is_terminal},
+    types::{ExecutorState, Registration, TaskKey},
 };
 
 impl Model {
@@ -56,7 +56,7 @@ impl Model {
             self.reconcile_one(id, &ReconcileTask { task_id: kill.task_id, agent_id: kill.agent_id });
             return;
         };
-        if is_terminal(task.state) {
+        if task.state.is_terminal() {
             return;
         }
         let agent_id = task.agent.clone();

@@ -180,20 +180,6 @@ pub(crate) struct UpdateStream {
     pub(crate) serial: u64,
 }
 
-pub(crate) const fn is_terminal(state: TaskState) -> bool {
-    matches!(
-        state,
-        TaskState::Finished
-            | TaskState::Failed
-            | TaskState::Killed
-            | TaskState::Error
-            | TaskState::Lost
-            | TaskState::Dropped
-            | TaskState::Gone
-            | TaskState::GoneByOperator
-    )
-}
-
 /// What happens later. Each timer checks when it fires whether it still means anything.
 #[derive(Debug, Clone)]
 pub(crate) enum Timer {

@@ -8,7 +8,7 @@ use rand::Rng as _;
 
 use super::{
     Model,
-    types::{TaskKey, Timer, is_terminal},
+    types::{TaskKey, Timer},
 };
 
 /// The first repetition of an unacknowledged update; doubled each time.
@@ -56,10 +56,10 @@ impl Model {
         let first = stream.pending.len() == 1;
         self.changes += 1;
         if let Some(task) = self.tasks.get_mut(key)
-            && !is_terminal(task.state)
+            && !task.state.is_terminal()
         {
             task.state = state;
-            if is_terminal(state) {
+            if state.is_terminal() {
                 let executor_key = (key.0.clone(), task.executor.clone());
                 if let Some(executor) =
                     self.agents.get_mut(name).and_then(|a| a.executors.get_mut(&executor_key))
@@ -121,7 +121,7 @@ impl Model {
         if !matches {
             return;
         }
-        let done = stream.pending.pop_front().is_some_and(|status| is_terminal(status.state));
+        let done = stream.pending.pop_front().is_some_and(|status| status.state.is_terminal());
         stream.attempts = 0;
         stream.serial = 0;
         self.changes += 1;
