@@ -372,7 +372,7 @@ impl Ledger {
     }
 
     /// Every address that is recorded or quarantined anywhere.
-    pub(crate) fn taken(&self, now: Timestamp, except: impl Fn(&Quarantine) -> bool) -> BTreeSet<Address> {
+    pub(crate) fn taken(&self, now: Timestamp) -> BTreeSet<Address> {
         let mut taken = BTreeSet::new();
         for (key, seen) in self.clusters.range(keys::CLUSTERS) {
             if let Key::Info(_, address) = Key::parse(&key) {
@@ -385,7 +385,7 @@ impl Ledger {
         for (key, seen) in self.quarantine.range(keys::QUARANTINE) {
             let Key::Quarantine(address) = Key::parse(&key) else { continue };
             if let Some(quarantine) = &*seen.value {
-                if quarantine.until <= now || except(quarantine) {
+                if quarantine.until <= now {
                     continue;
                 }
                 taken.extend(quarantine.bus_port.map(|port| Address::new(address.ip, port)));

@@ -3,9 +3,7 @@
 use std::collections::BTreeMap;
 
 use futures::{StreamExt as _, stream};
-use overlord_api::{
-    Desired, EventLevel, INFO_VERSION, Info, Kind, Observed, Quarantine, Record, Spec, State, keys,
-};
+use overlord_api::{Desired, EventLevel, INFO_VERSION, Info, Kind, Observed, Record, Spec, State, keys};
 use overlord_mesos::{
     CallError, resources,
     v1::{
@@ -53,10 +51,7 @@ impl Apply<'_> {
             .filter(|instance| !wishes.contains_key(&instance.info.member))
             .map(|instance| placed(&instance.info))
             .collect();
-        let uid = &self.record.value.uid;
-        let exempt =
-            |quarantine: &Quarantine| quarantine.uid == *uid && wishes.contains_key(&quarantine.member);
-        let mut taken = self.shared.ledger.taken(self.shared.clock.now(), exempt);
+        let mut taken = self.shared.ledger.taken(self.shared.clock.now());
         // Only those that must leave a host are kept away from it.
         let [mut anywhere, mut away] = [Group::default(), Group::default()];
         for launch in launches {
