@@ -5,7 +5,12 @@ use std::{io, time::Duration};
 use async_trait::async_trait;
 use overlord_api::{Address, Kind, Persistence};
 
-use crate::{Change, memcache_admin::MemcacheAdmin, redis_admin::RedisAdmin};
+use crate::{
+    Change,
+    cluster::{ReplicationError, ViewError},
+    memcache_admin::MemcacheAdmin,
+    redis_admin::RedisAdmin,
+};
 
 /// One connection to one engine. Each call has the timeout given to [`connect`]. After a failure that
 /// left the connection in doubt, every further call gives [`AdminError::Closed`]: connect anew.
@@ -105,6 +110,24 @@ pub enum AdminError {
         operation: String,
         /// What came.
         what: &'static str,
+    },
+    /// What it says of its cluster cannot be read.
+    #[error("what {address} says of its cluster cannot be read")]
+    View {
+        /// Where.
+        address: Address,
+        /// Why.
+        #[source]
+        source: ViewError,
+    },
+    /// What it says of its replication cannot be read.
+    #[error("what {address} says of its replication cannot be read")]
+    Replication {
+        /// Where.
+        address: Address,
+        /// Why.
+        #[source]
+        source: ReplicationError,
     },
     /// It is loading and takes no commands.
     #[error("{address} is loading its data")]

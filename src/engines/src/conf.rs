@@ -21,6 +21,10 @@ pub const MAX_CONF: usize = 64 << 10;
 /// redis 7.0's save points, for all releases.
 const SAVE_POINTS: [(u32, u32); 3] = [(3600, 1), (300, 100), (60, 10_000)];
 
+/// More replicas than a master must keep for one of them to leave: redis.conf of 7.0 names this way to forbid it,
+/// the only one before.
+const NO_MIGRATION: &str = "1000000";
+
 /// What decides a process's configuration.
 #[derive(Debug, Clone, Copy)]
 pub struct ConfInput<'a> {
@@ -181,6 +185,12 @@ fn redis_lines(input: &ConfInput<'_>, release: Minor, lines: &mut Lines) -> Resu
     if input.kind == Kind::RedisCluster {
         own("cluster-enabled", "yes");
         own("cluster-config-file", "nodes.conf");
+        // Else peers take the source address of its connections, which on a host with several may be another.
+        let ip = input.address.ip.to_string();
+        own("cluster-announce-ip", &ip);
+        own(if release < (5, 0) { "slave-announce-ip" } else { "replica-announce-ip" }, &ip);
+        // Replicas that move to other masters of their own accord would be in places that nobody chose.
+        own("cluster-migration-barrier", NO_MIGRATION);
         let fixed = u32::from(input.address.port) + 10_000;
         match input.bus_port {
             Some(bus_port) if release >= (7, 0) => {
@@ -213,6 +223,10 @@ fn redis_lines(input: &ConfInput<'_>, release: Minor, lines: &mut Lines) -> Resu
     if input.kind == Kind::RedisCluster {
         // A replica without its first sync is never promoted: 2.1 s instead of 5.1 s at risk (7.0.15).
         preset(lines, "repl-diskless-sync-delay", "0");
+        if input.persistence == Persistence::None && release >= (6, 0) {
+            // A full sync leaves a dump behind, with which the replica would start again, however old it is.
+            preset(lines, "rdb-del-sync-files", "yes");
+        }
     }
     Ok(())
 }

@@ -17,8 +17,17 @@ pub fn epoch_of(client_name: &str) -> Option<i64> {
     client_name.strip_prefix(PREFIX)?.parse().ok()
 }
 
+/// Gives a fresh connection its name, if it is to have one: a leader's raises the fence.
+pub(crate) async fn introduce(resp: &mut Resp, client_name: Option<&str>) -> Result<(), AdminError> {
+    match client_name.map(|name| (name, epoch_of(name))) {
+        None => Ok(()),
+        Some((_, Some(epoch))) => raise(resp, epoch).await,
+        Some((name, None)) => resp.call("CLIENT SETNAME", &["CLIENT", "SETNAME", name]).await.map(|_| ()),
+    }
+}
+
 /// Names a fresh connection and ends those of lower epochs. Doing it again changes nothing.
-pub(crate) async fn raise(resp: &mut Resp, epoch: i64) -> Result<(), AdminError> {
+async fn raise(resp: &mut Resp, epoch: i64) -> Result<(), AdminError> {
     // Named first: of two leaders that do this at once, at least one sees the other.
     resp.call("CLIENT SETNAME", &["CLIENT", "SETNAME", &client_name(epoch)]).await?;
     let mut stale: Vec<String> = Vec::new();

@@ -1,10 +1,11 @@
 //! What Overlord knows of redis and memcached: which directives there are, how a configuration is
 //! written, compared and applied to a running server, and how a server is asked how it is.
 //!
-//! Everything but [`connect`] and what it returns is pure.
+//! Everything but [`connect`] and what it returns, and [`ClusterAdmin`], is pure.
 
 mod admin;
 pub mod cluster;
+mod cluster_admin;
 mod command;
 mod conf;
 mod diff;
@@ -24,6 +25,7 @@ mod version;
 mod wire;
 
 pub use admin::{AdminError, EngineAdmin, Health, connect};
+pub use cluster_admin::ClusterAdmin;
 pub use command::command;
 pub use conf::{ConfError, ConfInput, MAX_CONF, ServerConf, derived_memory};
 pub use diff::{Change, diff};

@@ -43,6 +43,7 @@ const REDIS: &[Owned] = &[
     ("cluster-announce-*", ADDRESS),
     ("cluster-config-file", FILES),
     ("cluster-enabled", "the kind decides it"),
+    ("cluster-migration-barrier", "Overlord decides who replicates whom"),
     ("cluster-ping-interval", INTERNAL),
     ("cluster-port", ADDRESS),
     ("cluster-preferred-endpoint-type", ADDRESS),

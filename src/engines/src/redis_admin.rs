@@ -7,6 +7,7 @@ use overlord_api::{Address, Engine, Kind, Persistence};
 
 use crate::{
     AdminError, Change, EngineAdmin, Health,
+    cluster::{Node, keys, slots_digest},
     diff::{canonical, target},
     directive::find_any,
     fence,
@@ -50,13 +51,7 @@ impl RedisAdmin {
         client_name: Option<&str>,
     ) -> Result<Self, AdminError> {
         let mut resp = Resp { wire: Wire::connect(address, timeout).await? };
-        match client_name.map(|name| (name, fence::epoch_of(name))) {
-            None => {}
-            Some((_, Some(epoch))) => fence::raise(&mut resp, epoch).await?,
-            Some((name, None)) => {
-                resp.call("CLIENT SETNAME", &["CLIENT", "SETNAME", name]).await?;
-            }
-        }
+        fence::introduce(&mut resp, client_name).await?;
         Ok(Self { kind, resp, server: None, slots: SlotsRead::default() })
     }
 
@@ -87,7 +82,7 @@ impl RedisAdmin {
         self.resp
             .lines("CLUSTER NODES", &["CLUSTER", "NODES"], |line| {
                 if line.split(' ').nth(2).is_some_and(|flags| flags.split(',').any(|flag| flag == "myself")) {
-                    slots = digest(line.split(' ').skip(8));
+                    slots = Node::parse(line).ok().and_then(|(node, _)| slots_digest(&node.slots));
                 }
             })
             .await?;
@@ -103,7 +98,9 @@ impl RedisAdmin {
         }
         let at = (health.role.clone(), health.epoch, state == "ok");
         self.slots.age += 1;
-        if self.slots.at != at || self.slots.age >= SLOTS_EVERY {
+        // While it starts, the slots are of no interest.
+        let wanted = state == "ok" || self.slots.at.0.is_some();
+        if wanted && (self.slots.at != at || self.slots.age >= SLOTS_EVERY) {
             let slots = self.slots().await?;
             self.slots = SlotsRead { at, age: 0, slots };
         }
@@ -205,11 +202,7 @@ impl EngineAdmin for RedisAdmin {
 
     async fn keys(&mut self) -> Result<u64, AdminError> {
         let info = self.info("keyspace").await?;
-        // db0:keys=3,expires=0,avg_ttl=0
-        let keys = |line: &str| -> Option<u64> {
-            line.strip_prefix("db")?.split_once(":keys=")?.1.split(',').next()?.parse().ok()
-        };
-        Ok(info.lines().filter_map(keys).sum())
+        Ok(keys(&info))
     }
 
     async fn persisted(&mut self) -> Result<bool, AdminError> {
@@ -288,20 +281,6 @@ fn refusal(replies: &[Reply]) -> Option<&str> {
     })
 }
 
-/// `<number>:<FNV-1a of the ranges>`; none without slots. Migrating ones (`[...]`) do not count.
-fn digest<'w>(ranges: impl Iterator<Item = &'w str>) -> Option<String> {
-    let (mut slots, mut hash) = (0_u32, 0xcbf2_9ce4_8422_2325_u64);
-    for range in ranges.filter(|word| !word.is_empty() && !word.starts_with('[')) {
-        let (first, last) = range.split_once('-').unwrap_or((range, range));
-        let (first, last): (u32, u32) = (first.parse().ok()?, last.parse().ok()?);
-        slots += last.checked_sub(first)?.min(16_384) + 1;
-        for byte in range.bytes().chain([b' ']) {
-            hash = (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
-        }
-    }
-    (slots > 0).then(|| format!("{slots}:{hash:016x}"))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -311,15 +290,5 @@ mod tests {
         let info = "# Replication\r\nrole:master\r\nmaster_repl_offset:7\r\n";
         assert_eq!(field(info, "role"), Some("master"));
         assert_eq!(field(info, "master"), None);
-    }
-
-    #[test]
-    fn equal_slots_have_equal_digests() {
-        let of = |text: &str| digest(text.split(' '));
-        assert_eq!(of("0-5460"), of("0-5460 [93-<-292f8b]"));
-        assert!(of("0-5460").unwrap().starts_with("5461:"));
-        assert_ne!(of("0-5460"), of("0-5459 5461"));
-        assert_eq!(of(""), None);
-        assert_eq!(of("x-y"), None);
     }
 }

@@ -68,7 +68,6 @@ pub(crate) const DIRECTIVES: &[Directive] = &[
     live("cluster-allow-reads-when-down", Bool, "no").since(6, 0).cluster(),
     live("cluster-allow-replica-migration", Bool, "yes").since(7, 0).cluster(),
     live("cluster-link-sendbuf-limit", ANY_BYTES, "0").since(7, 0).cluster(),
-    live("cluster-migration-barrier", COUNT, "1").cluster(),
     live("cluster-node-timeout", Int { min: 100, max: 3_600_000 }, "15000").cluster(),
     // 5.0.0 misspells the newer name in its file reader.
     live("cluster-replica-no-failover", Bool, "no")

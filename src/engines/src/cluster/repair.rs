@@ -6,7 +6,9 @@ use std::collections::BTreeMap;
 
 use overlord_api::Address;
 
-use super::{Flag, NodeId, NodesConf, NodesConfError};
+use super::{
+    Flag, Flags, LinkState, Node, NodeAddress, NodeId, NodesConf, NodesConfError, Role, SlotSet, View,
+};
 
 /// What a node finds in its directory.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,6 +47,87 @@ pub fn patch_addresses(
         node.flags = node.flags.without(Flag::NoAddress);
     }
     patched
+}
+
+/// What a node was given of the slots of another.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Claim {
+    /// Who has them now.
+    pub id: NodeId,
+    /// Where it is.
+    pub address: NodeAddress,
+    /// The config epoch under which it has them.
+    pub epoch: u64,
+    /// Which.
+    pub slots: SlotSet,
+}
+
+/// The file of a master that was failed over while it was away, as redis itself makes it of an UPDATE: the slots are
+/// with those who claim them, and the node is a replica of the first of these. So it comes back without ever
+/// having been a master again. The votes stay.
+pub fn demote(
+    existing: &NodesConf,
+    claims: &[Claim],
+    current_epoch: u64,
+) -> Result<NodesConf, NodesConfError> {
+    let Some(successor) = claims.first() else { return Ok(existing.clone()) };
+    let mut nodes = existing.nodes().to_vec();
+    for claim in claims {
+        for node in &mut nodes {
+            node.slots = &node.slots - &claim.slots;
+        }
+        if nodes.iter().all(|node| node.id != claim.id) {
+            nodes.push(Node::fresh(claim.id, claim.address.clone(), None));
+        }
+        let owner = nodes.iter_mut().find(|node| node.id == claim.id);
+        if let Some(owner) = owner.filter(|owner| !owner.is_myself()) {
+            owner.flags = Flags::of(Role::Master);
+            owner.master = None;
+            owner.config_epoch = claim.epoch;
+            owner.slots.extend(&claim.slots);
+            if claim.address.address().is_some() {
+                owner.address.clone_from(&claim.address);
+            }
+        }
+    }
+    for me in nodes.iter_mut().filter(|node| node.is_myself()) {
+        me.flags = me.flags.without(Flag::Master).with(Flag::Slave);
+        me.master = Some(successor.id);
+        me.config_epoch = successor.epoch;
+        me.slots = SlotSet::new();
+        me.moving.clear();
+    }
+    let epochs = claims.iter().map(|claim| claim.epoch).chain([existing.current_epoch(), current_epoch]);
+    NodesConf::new(nodes, epochs.max().unwrap_or_default(), existing.last_vote_epoch())
+}
+
+/// The file of a node that lost its own, out of what another node knows: a seed may be older than the last
+/// failover. Its address is that of the seed. Whom it voted for is lost with the file, so it has voted in every
+/// epoch up to now. None when the other does not know it.
+pub fn refresh(seed: &NodesConf, view: &View) -> Option<Result<NodesConf, NodesConfError>> {
+    let me = seed.myself();
+    view.nodes().iter().find(|node| node.id == me.id)?;
+    let known = view.nodes().iter().filter(|node| !node.flags.has(Flag::Handshake) && node.role().is_some());
+    let nodes = known.filter_map(|node| {
+        let is_me = node.id == me.id;
+        // A node may not know its own ip; that of a lost one is known to the seed at best.
+        let address = Some(&node.address).filter(|address| !is_me && address.address().is_some());
+        let address = address.or_else(|| seed.node(&node.id).map(|node| &node.address))?.clone();
+        let kept =
+            [Flag::Master, Flag::Slave, Flag::NoFailover].into_iter().filter(|flag| node.flags.has(*flag));
+        let flags = kept.fold(Flags::default(), Flags::with);
+        Some(Node {
+            address,
+            flags: if is_me { flags.with(Flag::Myself) } else { flags },
+            ping_sent: 0,
+            pong_received: 0,
+            link: LinkState::Connected,
+            moving: Vec::new(),
+            ..node.clone()
+        })
+    });
+    let epoch = view.info().current_epoch.max(seed.current_epoch());
+    Some(NodesConf::new(nodes.collect(), epoch, epoch))
 }
 
 #[cfg(test)]

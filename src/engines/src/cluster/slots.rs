@@ -1,6 +1,6 @@
 //! Which slot a key is in, and how the slots are shared out among masters.
 
-use super::SlotRange;
+use super::{SlotRange, SlotSet};
 
 /// Slots of a redis cluster.
 pub const SLOTS: u16 = 16_384;
@@ -51,6 +51,16 @@ pub fn slot_ranges(masters: u16) -> Vec<SlotRange> {
     (0..masters).map(|index| begin(index)..=begin(index + 1) - 1).collect()
 }
 
+/// Number and digest of slots, `<number>:<FNV-1a of the ranges>`: what an executor reports instead of the slots
+/// themselves. None without slots.
+pub fn slots_digest(slots: &SlotSet) -> Option<String> {
+    let mut hash = 0xcbf2_9ce4_8422_2325_u64;
+    for byte in slots.to_string().bytes().chain([b' ']) {
+        hash = (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+    }
+    (!slots.is_empty()).then(|| format!("{}:{hash:016x}", slots.len()))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -75,6 +85,15 @@ mod tests {
     fn shares_are_those_of_redis_cli() {
         assert_eq!(slot_ranges(3), [0..=5460, 5461..=10_922, 10_923..=16_383]);
         assert_eq!(slot_ranges(4), [0..=4095, 4096..=8191, 8192..=12_287, 12_288..=16_383]);
+    }
+
+    #[test]
+    fn equal_slots_have_equal_digests() {
+        let digest = |ranges: &[SlotRange]| slots_digest(&ranges.iter().cloned().collect());
+        assert_eq!(digest(&[0..=5460]).as_deref(), Some("5461:2b1d08058fb1ee2b"));
+        assert_eq!(digest(&[0..=5459, 5461..=5461]).as_deref(), Some("5461:bba8e70073d028a9"));
+        assert_eq!(digest(&[5461..=5461, 0..=5459]), digest(&[0..=5459, 5461..=5461]));
+        assert_eq!(digest(&[]), None);
     }
 
     #[test]
