@@ -1,16 +1,36 @@
 //! The real engines, as the controllers ask them: one short connection a question.
 
-use std::time::Duration;
+use std::{io::ErrorKind, time::Duration};
 
 use async_trait::async_trait;
 use overlord_api::{Address, Kind};
-use overlord_engines::{connect, fence};
+use overlord_engines::{AdminError, ClusterAdmin, connect, fence};
 use overlord_reconcile::Revision;
 
-use crate::{Engines, Known};
+use crate::{
+    Engines, Known,
+    redis_cluster::observed::{Answer, Command, Commander, Look},
+};
 
 /// How long one question may take.
 const TIMEOUT: Duration = Duration::from_secs(2);
+
+/// A connection for orders.
+struct Fenced(ClusterAdmin);
+
+#[async_trait]
+impl Commander for Fenced {
+    async fn run(&mut self, command: &Command) -> Result<(), String> {
+        let outcome = match command {
+            Command::Failover { force } => self.0.failover(*force).await,
+            Command::TakeOver => self.0.take_over().await,
+            Command::Meet { address, bus_port } => self.0.meet(*address, *bus_port).await,
+            Command::Replicate { master } => self.0.replicate(master).await,
+            Command::Forget { id } => self.0.forget(id).await,
+        };
+        outcome.map_err(|error| error.to_string())
+    }
+}
 
 /// Asks over the network.
 #[derive(Debug, Clone, Copy, Default)]
@@ -30,6 +50,29 @@ impl Engines for NetworkEngines {
                 tracing::debug!(%address, %error, "keys not told");
                 Known::Unknown
             }
+        }
+    }
+
+    async fn look(&self, address: Address, patience: Duration) -> Look {
+        let asked = async {
+            let mut admin = ClusterAdmin::connect(address, patience, None).await?;
+            admin.look().await
+        };
+        match asked.await {
+            Ok((view, replication)) => Look::Answered(Box::new(Answer { view, replication })),
+            Err(AdminError::Connect { source, .. }) if source.kind() == ErrorKind::ConnectionRefused => {
+                Look::Refused
+            }
+            Err(AdminError::Loading { .. }) => Look::Loading,
+            Err(error) => Look::Silent(error.to_string()),
+        }
+    }
+
+    async fn open(&self, address: Address, epoch: Revision) -> Result<Box<dyn Commander>, String> {
+        let name = fence::client_name(epoch);
+        match ClusterAdmin::connect(address, TIMEOUT, Some(&name)).await {
+            Ok(admin) => Ok(Box::new(Fenced(admin))),
+            Err(error) => Err(error.to_string()),
         }
     }
 }

@@ -157,6 +157,7 @@ fn apply(next: &mut Info, report: &Report) {
     observed.slots.clone_from(slots);
     observed.restart_needed = report.restart_needed;
     observed.config_refused = report.config_refused;
+    observed.emptied = report.emptied;
     observed.message.clone_from(&report.message);
 }
 

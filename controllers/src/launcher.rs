@@ -57,8 +57,8 @@ impl Grant {
 impl Drop for Grant {
     fn drop(&mut self) {
         let mut reserved = lock(&self.desk.reserved);
-        for placement in &self.placements {
-            reserved.remove(&placement.address);
+        for address in self.placements.iter().flat_map(ports_of) {
+            reserved.remove(&address);
         }
         drop(reserved);
         if !self.used {
@@ -77,6 +77,14 @@ struct Desk {
     /// Offers that were not used, with the subscription they belong to.
     returned: Mutex<Vec<(u64, Vec<Offer>)>>,
     wake: Notify,
+}
+
+/// What a choice among offers came to.
+#[derive(Debug, Default)]
+pub(crate) struct Found {
+    pub(crate) placements: Vec<Placement>,
+    /// Why some members have no place: one sentence.
+    pub(crate) refused: Option<String>,
 }
 
 /// What placing came to.
@@ -195,48 +203,73 @@ impl Launcher {
     /// Places what can be placed with the offers at hand; the rest is remembered as demand, and the
     /// cluster looks again when offers come.
     pub(crate) fn place(&self, wanted: Wanted<'_>) -> Granted {
+        let Wanted { cluster, groups, rules, members, placed, taken } = wanted;
+        self.place_by(cluster, rules, taken, |offers, taken| {
+            let mut taken = taken.clone();
+            let mut placed = placed.to_vec();
+            let mut found = Found::default();
+            for group in groups.iter().filter(|group| !group.requests.is_empty()) {
+                // What an earlier group used of an agent is not counted down: its offers are out of the question.
+                let used: BTreeSet<(&str, &str)> =
+                    found.placements.iter().map(|p| (p.agent_id.as_str(), p.role.as_str())).collect();
+                let offers: Vec<HostOffer> = offers
+                    .iter()
+                    .filter(|offer| !used.contains(&(offer.agent_id.as_str(), offer.role.as_str())))
+                    .cloned()
+                    .collect();
+                let world = World {
+                    rules,
+                    members,
+                    placed: &placed,
+                    offers: &offers,
+                    taken: &taken,
+                    exclude_hosts: &group.exclude_hosts,
+                };
+                let outcome = assign(&group.requests, &world);
+                if !outcome.refusals.is_empty() {
+                    found.refused.get_or_insert_with(|| refusal(&outcome, &offers));
+                }
+                for placement in &outcome.placements {
+                    taken.extend(ports_of(placement));
+                    placed.push(Placed {
+                        member: placement.member,
+                        address: placement.address,
+                        rack: placement.rack.clone(),
+                        zone: placement.zone.clone(),
+                        bus_port: placement.bus_port,
+                    });
+                }
+                found.placements.extend(outcome.placements);
+            }
+            found
+        })
+    }
+
+    /// Lets `decide` choose places among the offers at hand, given every address that is taken, and hands out
+    /// the offers it used. When it refuses anything, that is remembered as demand, and the cluster looks again
+    /// when offers come.
+    pub(crate) fn place_by(
+        &self,
+        cluster: &ClusterName,
+        rules: &overlord_api::Placement,
+        mut taken: BTreeSet<Address>,
+        decide: impl FnOnce(&[HostOffer], &BTreeSet<Address>) -> Found,
+    ) -> Granted {
         let mut state = lock(&self.state);
         self.take_back(&mut state);
-        let mut taken = wanted.taken;
         taken.extend(lock(&self.desk.reserved).iter().copied());
-        let mut placed = wanted.placed.to_vec();
-        let mut granted = Granted { grants: Vec::new(), refused: None };
-        for group in wanted.groups.iter().filter(|group| !group.requests.is_empty()) {
-            let offers = host_offers(&state.book);
-            let world = World {
-                rules: wanted.rules,
-                members: wanted.members,
-                placed: &placed,
-                offers: &offers,
-                taken: &taken,
-                exclude_hosts: &group.exclude_hosts,
-            };
-            let outcome = assign(&group.requests, &world);
-            if !outcome.refusals.is_empty() {
-                granted.refused.get_or_insert_with(|| refusal(&outcome, &offers));
-            }
-            for placement in &outcome.placements {
-                taken.insert(placement.address);
-                placed.push(Placed {
-                    member: placement.member,
-                    address: placement.address,
-                    rack: placement.rack.clone(),
-                    zone: placement.zone.clone(),
-                    bus_port: placement.bus_port,
-                });
-            }
-            granted.grants.extend(self.grant(&mut state, outcome.placements, &offers));
-        }
-        if granted.refused.is_some() {
-            let roles = self.wanted_roles(wanted.rules);
-            state.demand.insert(wanted.cluster.clone(), roles);
+        let offers = host_offers(&state.book);
+        let Found { placements, refused } = decide(&offers, &taken);
+        let grants = self.grant(&mut state, placements, &offers);
+        if refused.is_some() {
+            state.demand.insert(cluster.clone(), self.wanted_roles(rules));
         } else {
-            state.demand.remove(wanted.cluster);
+            state.demand.remove(cluster);
         }
         self.update_wants(&mut state);
         drop(state);
         self.desk.wake.notify_one();
-        granted
+        Granted { grants, refused }
     }
 
     /// Hands out the offers of every agent that something was placed on.
@@ -254,7 +287,7 @@ impl Launcher {
                 .collect();
             // Held under this lock since they were listed.
             let Some(offers) = state.book.take(&ids) else { continue };
-            lock(&self.desk.reserved).extend(placements.iter().map(|placement| placement.address));
+            lock(&self.desk.reserved).extend(placements.iter().flat_map(ports_of));
             grants.push(Grant {
                 agent: AgentId::new(agent),
                 data_root: offers.first().map_or_else(String::new, data_root),
@@ -347,8 +380,15 @@ async fn sleep(pause: Option<std::time::Duration>) {
     }
 }
 
+/// The addresses that a placement takes: data, and bus if it has one.
+fn ports_of(placement: &Placement) -> impl Iterator<Item = Address> + use<> {
+    let ip = placement.address.ip;
+    let bus = placement.bus_port.map(|port| Address::new(ip, port));
+    std::iter::once(placement.address).chain(bus)
+}
+
 /// One sentence about members without a place.
-fn refusal(outcome: &overlord_placement::Outcome, offers: &[HostOffer]) -> String {
+pub(crate) fn refusal(outcome: &overlord_placement::Outcome, offers: &[HostOffer]) -> String {
     let n = outcome.refusals.len();
     let members = if n == 1 { "1 member has" } else { &format!("{n} members have") };
     if offers.is_empty() {

@@ -169,6 +169,15 @@ impl Batch {
         !self.edits.iter().any(|edit| !matches!(edit.act, Act::Nothing))
     }
 
+    /// Bytes to be written so far.
+    pub(crate) fn bytes(&self) -> usize {
+        let of = |edit: &Edit| match &edit.act {
+            Act::Put(value) => value.len() + edit.key.len(),
+            Act::Nothing | Act::Delete | Act::DeletePrefix => edit.key.len(),
+        };
+        self.edits.iter().map(of).sum()
+    }
+
     /// Operations so far, to keep below [`Txn::MAX_OPERATIONS`].
     pub(crate) fn operations(&self) -> usize {
         self.edits.len() + 1
@@ -234,6 +243,14 @@ impl Ledger {
                 self.absorb(batch, revision);
                 Ok(revision)
             }
+        }
+    }
+
+    /// Whether this is the leader still: answered by the store, at this moment.
+    pub(crate) async fn verify(&self) -> Result<(), LedgerError> {
+        match self.store.commit(Txn::fenced(&self.fence)).await? {
+            Committed::No(_) => Err(LedgerError::Conflict),
+            Committed::Yes(_) => Ok(()),
         }
     }
 

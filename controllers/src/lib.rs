@@ -19,6 +19,7 @@ mod ledger;
 mod mesos_task;
 pub mod pool;
 mod reconciliation;
+pub mod redis_cluster;
 #[cfg(test)]
 mod samples;
 mod settings;
@@ -33,6 +34,7 @@ pub use known::Known;
 pub use leader::{Controllers, Error};
 pub use ledger::LedgerError;
 pub use pool::observed::Engines;
+pub use redis_cluster::observed::{Answer, Command, Commander, Look};
 pub use settings::{
     ATTRIBUTE_DATA, ATTRIBUTE_IP, Binary, Catalogue, DEFAULT_DATA_ROOT, EXECUTOR_CPU_MILLIS, EXECUTOR_MEMORY,
     Executor, Framework, LABEL_CLUSTER, LABEL_REVISION, Settings,

@@ -56,11 +56,13 @@ pub(crate) fn record(next_member: u32) -> Record {
         next_member,
         revision: 1,
         config_revision: 1,
+        born: 0,
         attempts: u64::from(next_member),
         framework: None,
         hold: None,
         deletion: None,
         tombstones: BTreeMap::new(),
+        losses: BTreeMap::new(),
     }
 }
 
@@ -89,6 +91,7 @@ pub(crate) fn info(member: u32, state: State) -> Info {
         weight: 1,
         resources: resources(),
         on_disk: OnDisk::Delete,
+        launches: 0,
         desired: Desired { state: State::Running, config: 1, restart: 0 },
         observed: Observed {
             state,
@@ -104,6 +107,7 @@ pub(crate) fn info(member: u32, state: State) -> Info {
             restart_needed: false,
             config_refused: None,
             restarts: 0,
+            emptied: 0,
             failures: 0,
         },
     }
@@ -122,6 +126,7 @@ pub(crate) fn report(state: State) -> Report {
         link: None,
         slots: None,
         restart_needed: false,
+        emptied: 0,
         config_refused: None,
         message: String::new(),
     }

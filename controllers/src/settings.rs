@@ -27,6 +27,8 @@ pub struct Settings {
     pub deletion_ceiling: usize,
     /// How long an address is not used again after its instance is gone.
     pub quarantine: Duration,
+    /// Whether the bus of a redis older than 7.0 may take data port + 10000 without that port being offered.
+    pub unreserved_bus_port: bool,
     /// How many reconciles run at once.
     pub concurrency: usize,
     /// How often every cluster is looked at although nothing changed.
@@ -46,6 +48,7 @@ impl Settings {
             state_file: None,
             deletion_ceiling: 5,
             quarantine: Duration::from_secs(120),
+            unreserved_bus_port: false,
             concurrency: 32,
             resync: Duration::from_secs(300),
         }
@@ -131,7 +134,11 @@ impl Catalogue {
     pub fn rules(&self) -> InstalledRules {
         let versions = |versions: &BTreeMap<String, Binary>| versions.keys().cloned().collect();
         let versions = self.engines.iter().map(|(engine, of)| (*engine, versions(of))).collect();
-        InstalledRules::new(Arc::new(EngineRules), versions, [Kind::Redis, Kind::Memcache])
+        InstalledRules::new(
+            Arc::new(EngineRules),
+            versions,
+            [Kind::Redis, Kind::RedisCluster, Kind::Memcache],
+        )
     }
 
     /// One entry.

@@ -7,7 +7,7 @@ use std::{
 };
 
 use jiff::Timestamp;
-use overlord_api::{Cluster, ClusterName, InstalledRules};
+use overlord_api::{Cluster, ClusterName, ConditionType, InstalledRules};
 use overlord_mesos::SchedulerHandle;
 use overlord_reconcile::{Clock, Trigger};
 use rand::{RngCore as _, SeedableRng as _, rngs::SmallRng};
@@ -18,7 +18,7 @@ use crate::{
     instances::TaskIndex,
     launcher::Launcher,
     ledger::Ledger,
-    pool::plan::{Progress, Sent},
+    pool::plan::{Blocked, Progress, Sent},
     reconciliation::Reconciliation,
 };
 
@@ -112,14 +112,24 @@ pub(crate) struct Memo {
     pub(crate) spec: Option<(String, u64, Arc<Cluster>)>,
     /// The config revision that was refused, and why.
     pub(crate) refused: Option<(i64, String)>,
-    /// When status was last written, by the monotonic clock.
-    pub(crate) published: Option<Duration>,
+    /// When status was last written, by the monotonic clock, and how much of the time between two writes was
+    /// left over then.
+    pub(crate) published: Option<(Duration, Duration)>,
     /// Since when the status in etcd is not what it should be.
     pub(crate) unpublished_since: Option<Duration>,
+    /// Counts of the last pass that had news, and since when they are so.
+    pub(crate) progress: Option<(Progress, Duration)>,
     /// What last moved of which request, and when, for the deadline of changes.
     pub(crate) moved: Option<(String, Progress, Duration)>,
     /// Why members could not be placed in the last pass that tried.
     pub(crate) unplaceable: Option<String>,
+    /// `RedisCluster`: when its nodes were asked last and all was well, by the monotonic clock, and what was
+    /// observed of the instances then.
+    pub(crate) whole: Option<(Duration, crate::Digest)>,
+    /// `RedisCluster`: conditions and strangers as of the last time its nodes were asked.
+    pub(crate) said: (Vec<(ConditionType, &'static str, String)>, Vec<Blocked>),
+    /// `RedisCluster`: when its nodes were asked last, by the monotonic clock.
+    pub(crate) looked: Option<Duration>,
     /// Damaged values that were told.
     pub(crate) damaged: std::collections::BTreeSet<String>,
     /// Tombstones whose Mesos task is known to be over.

@@ -45,6 +45,8 @@ impl Request {
 pub(crate) struct Situation {
     /// The accepted revision; 0 without one.
     pub revision: u64,
+    /// The revision at which this life of the cluster began; 0 when that is not known.
+    pub born: i64,
     /// Whether the accepted spec forbids deletion.
     pub protected: bool,
     /// Whether the cluster is being deleted or was.
@@ -66,6 +68,8 @@ pub(crate) struct Admission {
     pub control: Control,
     /// A destroy request that takes effect now, and the revision at which it was made.
     pub destroy: Option<(String, i64)>,
+    /// The request by which a person takes note of what was lost, and gives up what is.
+    pub recover: Option<String>,
     /// The deploy or update request at work.
     pub current: Option<String>,
     /// Requests whose state is settled without a plan.
@@ -79,6 +83,7 @@ pub(crate) fn admit(requests: &[Request], situation: Situation) -> Admission {
     let mut admission = Admission {
         control: Control::Run { promoted: false },
         destroy: None,
+        recover: None,
         current: None,
         settled: Vec::new(),
         archive: Vec::new(),
@@ -90,6 +95,10 @@ pub(crate) fn admit(requests: &[Request], situation: Situation) -> Admission {
     for request in requests.iter().filter(|request| !request.is_over()) {
         let mut settle = |state, error: String| admission.settled.push((request.id.clone(), state, error));
         match request.task.kind {
+            // It was asked of a cluster of that name that is gone.
+            TaskKind::Destroy if request.create_revision < situation.born => {
+                settle(TaskState::Done, String::new());
+            }
             TaskKind::Destroy if request.task.desired == TaskDesired::Abort && !situation.deleting => {
                 settle(TaskState::Aborted, String::from("aborted before it began"));
             }
@@ -105,6 +114,14 @@ pub(crate) fn admit(requests: &[Request], situation: Situation) -> Admission {
                 admission.destroy.get_or_insert_with(|| (request.id.clone(), request.create_revision));
             }
             TaskKind::Deploy | TaskKind::Update => declared(request, situation, &mut admission),
+            // There is nothing to take note of in what is not there.
+            TaskKind::Recover if situation.revision == 0 => {
+                settle(TaskState::Failed, String::from("there is no such cluster"));
+            }
+            TaskKind::Recover => {
+                settle(TaskState::Done, String::new());
+                admission.recover = Some(request.id.clone());
+            }
             kind => {
                 settle(TaskState::Failed, format!("tasks of kind {kind} are not supported by this version"));
             }
@@ -263,6 +280,7 @@ mod tests {
     fn situation() -> Situation {
         Situation {
             revision: 2,
+            born: 0,
             protected: false,
             deleting: false,
             deleted: false,
@@ -332,6 +350,23 @@ mod tests {
         assert_eq!(admit(&requests, situation()).destroy, Some((String::from("d"), 1)));
         let deleted = Situation { deleting: true, deleted: true, ..situation() };
         assert_eq!(admit(&requests, deleted).settled[0].1, TaskState::Done);
+    }
+
+    #[test]
+    fn what_was_asked_of_a_cluster_that_is_gone_does_not_destroy_the_next_one_of_its_name() {
+        let requests = [request("old", TaskKind::Destroy, 6), request("new", TaskKind::Destroy, 8)];
+        let admission = admit(&requests, Situation { born: 7, ..situation() });
+        assert_eq!(admission.settled, [(String::from("old"), TaskState::Done, String::new())]);
+        assert_eq!(admission.destroy, Some((String::from("new"), 8)));
+    }
+
+    #[test]
+    fn a_loss_is_taken_note_of_once() {
+        let admission = admit(&[request("r", TaskKind::Recover, 1)], situation());
+        assert_eq!(admission.recover.as_deref(), Some("r"));
+        assert_eq!(admission.settled, [(String::from("r"), TaskState::Done, String::new())]);
+        let gone = Situation { revision: 0, ..situation() };
+        assert_eq!(admit(&[request("r", TaskKind::Recover, 1)], gone).recover, None);
     }
 
     #[test]

@@ -12,11 +12,11 @@ use std::{
 use async_trait::async_trait;
 use futures::FutureExt as _;
 use overlord_api::{Address, Kind};
-use overlord_controllers::{Engines, Known};
+use overlord_controllers::{Commander, Engines, Known, Look};
 use overlord_engines::ServerConf;
 use overlord_executor::{
-    Change, Disposal, Ended, Exit, Health, Instance, LiveError, Machine, MachineError, NoAnswer, Signal,
-    Started,
+    Change, Clearance, Disposal, Ended, Exit, Health, Instance, LiveError, Machine, MachineError, NoAnswer,
+    Signal, StartRequest, Started,
 };
 use overlord_mesos::v1::ContainerId;
 use tokio::{sync::oneshot, time::sleep};
@@ -211,6 +211,14 @@ impl Machine for SimMachine {
         }
     }
 
+    async fn gate(&self, _: &Instance, _: &StartRequest) -> Result<Clearance, MachineError> {
+        Ok(Clearance::Start { nodes_conf: None, emptied: false, note: String::new() })
+    }
+
+    async fn write_nodes_conf(&self, _: &Instance, _: &str) -> Result<(), MachineError> {
+        Ok(())
+    }
+
     async fn start(&self, instance: &Instance) -> Result<Started, MachineError> {
         let hosts = &self.hosts;
         sleep(hosts.net.millis(1, 5)).await;
@@ -325,5 +333,13 @@ impl Engines for Hosts {
         serving
             .find(|p| p.instance.address == address && p.serves_from <= now)
             .map_or(Known::Unknown, |process| Known::Is(process.keys))
+    }
+
+    async fn look(&self, _address: Address, _patience: Duration) -> Look {
+        Look::Silent("no cluster is simulated".to_owned())
+    }
+
+    async fn open(&self, _address: Address, _epoch: i64) -> Result<Box<dyn Commander>, String> {
+        Err("no cluster is simulated".to_owned())
     }
 }

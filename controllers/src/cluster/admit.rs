@@ -138,11 +138,13 @@ impl Pass<'_> {
             next_member: 0,
             revision: 0,
             config_revision,
+            born: config_revision,
             attempts: 0,
             framework: None,
             hold: None,
             deletion: None,
             tombstones: former.map(|former| former.value.tombstones.clone()).unwrap_or_default(),
+            losses: std::collections::BTreeMap::new(),
         }
     }
 

@@ -7,24 +7,32 @@ mod stray;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    fmt::Write as _,
     sync::Arc,
     time::Duration,
 };
 
 use async_trait::async_trait;
 use jiff::Timestamp;
-use overlord_api::{Address, Cluster, ClusterName, OnFailure, State, keys};
+use overlord_api::{
+    Address, Cluster, ClusterName, ConditionType, KEPT_LOSSES, OnFailure, ShardLoss, State, keys,
+};
 use overlord_mesos::v1::{AgentId, TaskId};
 use overlord_reconcile::{Action, Reconciler};
 
 use self::publish::Publication;
 use crate::{
-    Known,
+    Digest, Known, digest,
     ledger::{Batch, Expect, LedgerError, Seen},
     pool::{
         apply,
         observed::{Instance, ask_keys},
         plan::{self, Plan, plan},
+    },
+    redis_cluster::{
+        STRANGER,
+        observed::{Expected, Sight, look},
+        seed::node_id,
     },
     shared::{Shared, Subject},
     tasks::{self, Admission, Situation},
@@ -126,11 +134,19 @@ impl Pass<'_> {
         };
 
         let situation = self.situation(Some(&accepted), admitted.config_revision);
-        let admission = tasks::admit(&requests, situation);
+        let mut admission = tasks::admit(&requests, situation);
         let missing = self.mark_deletion(&mut accepted, &admission, admitted.config_revision).await?;
+        if admission.recover.is_some() {
+            self.acknowledge(&mut accepted).await?;
+        }
         let situation = self.situation(Some(&accepted), admitted.config_revision);
 
-        let plan = self.plan(&accepted, &instances, &damaged, &admission).await;
+        let (plan, sight) = self.plan(&accepted, &instances, &damaged, &admission).await;
+        // Giving up goes on until the masters can elect again.
+        if plan.conditions.iter().any(|(kind, ..)| *kind == ConditionType::QuorumLost) {
+            admission.settled.retain(|(id, ..)| Some(id) != admission.recover.as_ref());
+        }
+        self.record_losses(&mut accepted, &plan).await?;
         if !plan.steps.is_empty() {
             tracing::debug!(cluster = %self.cluster, steps = plan.steps.len(), "applying");
         }
@@ -140,6 +156,7 @@ impl Pass<'_> {
             &accepted.cluster.spec,
             &mut accepted.record,
             &instances,
+            sight.as_ref(),
             &plan.steps,
         )
         .await
@@ -183,6 +200,7 @@ impl Pass<'_> {
                 let done = deletion.is_some_and(|mark| mark.done);
                 Situation {
                     revision: record.value.revision,
+                    born: record.value.born,
                     protected: cluster.spec.deletion.protected,
                     deleting: deletion.is_some(),
                     deleted: done,
@@ -194,6 +212,7 @@ impl Pass<'_> {
             // Without a record nothing is left of the cluster; a destroy is done before it began.
             None => Situation {
                 revision: 0,
+                born: 0,
                 protected: false,
                 deleting: false,
                 deleted: config_revision == 0,
@@ -204,19 +223,26 @@ impl Pass<'_> {
         }
     }
 
-    /// Plans; asks instances how many keys they hold only when that decides.
+    /// Plans; asks instances how many keys they hold, and nodes what they know, only when that decides.
     async fn plan(
         &self,
         accepted: &Accepted,
         instances: &[Instance],
         damaged: &[(String, String)],
         admission: &Admission,
-    ) -> Plan {
+    ) -> (Plan, Option<Sight>) {
         let tasks: BTreeSet<&str> = instances.iter().map(|i| i.info.mesos_task_id.as_str()).collect();
-        let sent = self.shared.memo(self.cluster, |memo| {
+        let observed = fingerprint(instances);
+        let monotonic = self.shared.clock.monotonic();
+        let (sent, settled) = self.shared.memo(self.cluster, |memo| {
             memo.sent.retain(&tasks);
-            memo.sent.clone()
+            let settled = memo
+                .whole
+                .as_ref()
+                .is_some_and(|(at, seen)| *seen == observed && monotonic < *at + self.shared.settings.resync);
+            (memo.sent.clone(), settled)
         });
+        let mut sight: Option<Sight> = None;
         let unconfirmed: BTreeSet<String> = tasks
             .into_iter()
             .filter(|task| !self.shared.sync.is_confirmed(task))
@@ -231,8 +257,11 @@ impl Pass<'_> {
                 instances,
                 keys: &keys,
                 sent: &sent,
+                sight: sight.as_ref(),
+                settled,
                 unconfirmed: &unconfirmed,
                 damaged,
+                recover: admission.recover.is_some(),
                 task: admission.current.as_deref(),
                 control: &admission.control,
                 now: self.shared.clock.now(),
@@ -240,13 +269,88 @@ impl Pass<'_> {
             let plan = plan(&input);
             let unknown: BTreeSet<Address> =
                 plan.ask.iter().copied().filter(|address| !keys.contains_key(address)).collect();
+            if plan.look && sight.is_none() {
+                let nodes = nodes(instances);
+                let wait = self.shared.memo(self.cluster, |memo| {
+                    let due = memo.looked.map_or(monotonic, |last| last + look_interval(nodes.len()));
+                    if due <= monotonic {
+                        memo.looked = Some(monotonic);
+                    }
+                    due.saturating_sub(monotonic)
+                });
+                if !wait.is_zero() {
+                    let mut plan = plan;
+                    plan.look_in(self.shared.clock.now(), wait);
+                    // What the nodes said a moment ago still holds.
+                    self.shared.memo(self.cluster, |memo| {
+                        let quorum =
+                            memo.said.0.iter().filter(|(kind, ..)| *kind == ConditionType::QuorumLost);
+                        plan.conditions.extend(quorum.cloned());
+                        plan.blocked.extend(memo.said.1.iter().cloned());
+                    });
+                    return (plan, None);
+                }
+                sight = Some(look(&*self.shared.engines, &nodes).await);
+                continue;
+            }
             if unknown.is_empty() {
-                return plan;
+                if sight.is_some() {
+                    let whole = plan.whole.then_some((monotonic, observed));
+                    let strangers = plan.blocked.iter().filter(|blocked| blocked.reason == STRANGER);
+                    let said = (plan.conditions.clone(), strangers.cloned().collect());
+                    self.shared.memo(self.cluster, |memo| (memo.whole, memo.said) = (whole, said));
+                }
+                return (plan, sight);
             }
             let kind = accepted.cluster.spec.shape.kind();
             let epoch = self.shared.ledger.fence.epoch();
             keys.extend(ask_keys(&*self.shared.engines, kind, epoch, &unknown).await);
         }
+    }
+
+    /// A person took note of the keys that were lost.
+    async fn acknowledge(&self, accepted: &mut Accepted) -> Result<(), Error> {
+        let mut next = accepted.record.value.clone();
+        for loss in next.losses.values_mut() {
+            loss.acknowledged = true;
+        }
+        self.put_record(accepted, next).await
+    }
+
+    /// What is lost is recorded before anything is done about it.
+    async fn record_losses(&self, accepted: &mut Accepted, plan: &Plan) -> Result<(), Error> {
+        let mut next = accepted.record.value.clone();
+        let now = self.shared.clock.now();
+        for (evidence, loss) in &plan.losses {
+            let plan::Loss { shard, message } = loss.clone();
+            // Before a cluster was complete there was nothing to lose.
+            let acknowledged = !next.formed;
+            next.losses.insert(evidence.clone(), ShardLoss { shard, at: now, message, acknowledged });
+        }
+        while next.losses.len() > KEPT_LOSSES {
+            let oldest = next.losses.iter().min_by_key(|(_, loss)| (!loss.acknowledged, loss.at));
+            let Some(oldest) = oldest.map(|(evidence, _)| evidence.clone()) else { break };
+            next.losses.remove(&oldest);
+        }
+        let told = next.formed && !plan.losses.is_empty();
+        self.put_record(accepted, next).await?;
+        for loss in plan.losses.values().filter(|_| told) {
+            let level = overlord_api::EventLevel::Warning;
+            let lost = crate::Happening::of_cluster("DataLost", level, loss.message.clone());
+            self.shared.events.record(self.cluster.as_str(), lost);
+        }
+        Ok(())
+    }
+
+    async fn put_record(&self, accepted: &mut Accepted, next: overlord_api::Record) -> Result<(), Error> {
+        if next == accepted.record.value {
+            return Ok(());
+        }
+        let mut batch = Batch::default();
+        batch.put_json(keys::record(self.cluster), &next, Expect::At(accepted.record.revision));
+        let revision = self.shared.ledger.commit(batch).await.map_err(|source| self.error(source))?;
+        accepted.record = Seen { value: next, revision };
+        Ok(())
     }
 
     /// Intents from which nothing was heard for long are asked after, whatever became of the pass that made them.
@@ -340,6 +444,34 @@ impl Pass<'_> {
         };
         self.publish(&publication).await.map(after)
     }
+}
+
+/// Least time between two questions to all nodes of a cluster: each answers with a line for every other.
+fn look_interval(nodes: usize) -> Duration {
+    Duration::from_millis(50) + Duration::from_millis(2) * u32::try_from(nodes).unwrap_or(u32::MAX)
+}
+
+/// The nodes of a cluster, and where each is expected.
+fn nodes(instances: &[Instance]) -> BTreeMap<Address, Expected> {
+    let meant_to_stay = instances.iter().filter(|instance| instance.info.desired.state != State::Gone);
+    let expected = meant_to_stay.map(|Instance { info, .. }| {
+        let lost = info.observed.state == State::Unreachable;
+        (info.address(), Expected { id: node_id(info), lost })
+    });
+    expected.collect()
+}
+
+/// Everything observed of the instances that tells of a change in the cluster.
+fn fingerprint(instances: &[Instance]) -> Digest {
+    let mut text = String::new();
+    for Instance { info, .. } in instances {
+        let observed = &info.observed;
+        let (task, state) = (&info.mesos_task_id, observed.state);
+        let (role, epoch, link, slots) = (&observed.role, observed.epoch, &observed.link, &observed.slots);
+        // Writing to a string does not fail.
+        let _ = writeln!(text, "{task} {state} {role:?} {epoch:?} {link:?} {slots:?} {}", observed.restarts);
+    }
+    digest(text.as_bytes())
 }
 
 /// Another look after `delay`, or when something changes.

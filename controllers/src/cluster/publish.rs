@@ -21,8 +21,11 @@ use crate::{
 /// Least time between two status writes of one cluster.
 const INTERVAL: Duration = Duration::from_secs(1);
 
-/// While a change is under way its first news wait this long: many changes are over by then.
+/// While a change is under way its news wait until nothing moved for this long: many changes are over by then.
 const SETTLE: Duration = Duration::from_millis(500);
+
+/// However much moves, news are not older than this.
+const NEWS: Duration = Duration::from_secs(3);
 
 /// Requests told in one write.
 const REQUESTS_AT_ONCE: usize = 60;
@@ -84,7 +87,11 @@ impl Pass<'_> {
                 let outcome = self.shared.ledger.commit(batch).await;
                 // Counted whatever came of it: a commit whose answer is lost may have happened.
                 let tried = self.shared.clock.monotonic();
-                self.shared.memo(self.cluster, |memo| memo.published = Some(tried));
+                self.shared.memo(self.cluster, |memo| {
+                    let (last, left) = memo.published.unwrap_or((tried, INTERVAL * 2));
+                    let credit = (left + tried.saturating_sub(last)).min(INTERVAL * 2);
+                    memo.published = Some((tried, credit.saturating_sub(INTERVAL)));
+                });
                 outcome.map_err(|source| self.error(source))?;
             }
         }
@@ -153,10 +160,21 @@ impl Pass<'_> {
     fn too_soon(&self, what: &Publication<'_>) -> Option<Duration> {
         let now = self.shared.clock.monotonic();
         let settled = what.plan.is_none_or(|plan| plan.is_converged() || !plan.blocked.is_empty());
+        let progress = what.plan.map(|plan| plan.progress).unwrap_or_default();
         let at = self.shared.memo(self.cluster, |memo| {
             let since = *memo.unpublished_since.get_or_insert(now);
-            let spaced = memo.published.map_or(Duration::ZERO, |last| last + INTERVAL);
-            if settled { spaced } else { spaced.max(since + SETTLE) }
+            let moved = match memo.progress {
+                Some((seen, at)) if seen == progress => at,
+                _ => now,
+            };
+            memo.progress = Some((progress, moved));
+            // One a second on the long run; the last word on a change may follow its news at once.
+            let spaced = |credit: Duration| {
+                let (last, left) = memo.published.unwrap_or((Duration::ZERO, INTERVAL * 2));
+                last + credit.saturating_sub(left)
+            };
+            let quiet = (moved.max(since) + SETTLE).min(since + NEWS);
+            if settled { spaced(INTERVAL) } else { spaced(INTERVAL * 2).max(quiet) }
         });
         (at > now).then(|| at.saturating_sub(now))
     }

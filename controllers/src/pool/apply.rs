@@ -1,27 +1,32 @@
 //! Effects of a pool's steps. No decisions: what is recorded first, what is sent after, in that order.
 
 mod launch;
+mod members;
 
 use std::collections::{BTreeMap, btree_map::Entry};
 
 use bytes::Bytes;
 use overlord_api::{
-    Address, ClusterName, EventLevel, Info, NUDGE, Quarantine, Record, Spec, State, Tombstone, keys,
+    Address, ClusterName, EventLevel, Info, Kind, NUDGE, Quarantine, Record, Spec, State, Tombstone, keys,
 };
 use overlord_mesos::v1::{AgentId, ExecutorId, TaskId};
 
 use super::{
     observed::Instance,
-    step::{Launch, Step},
+    step::{Launch, Order, Step},
 };
 use crate::{
     events::Happening,
     ledger::{Batch, Expect, LedgerError, Seen},
+    redis_cluster::{self, node_timeout, observed::Sight},
     shared::Shared,
 };
 
 /// Operations of a batch are kept below this, so that one more instance always fits.
 const BATCH_OPERATIONS: usize = 110;
+
+/// Bytes of a batch after which it is committed: one more instance always fits below etcd's 1.5 MiB.
+const BATCH_BYTES: usize = 1 << 20;
 
 /// Applies `steps` in order of their kinds: what heals first, then what changes, then what ends.
 pub(crate) async fn apply(
@@ -30,10 +35,20 @@ pub(crate) async fn apply(
     spec: &Spec,
     record: &mut Seen<Record>,
     instances: &[Instance],
+    sight: Option<&Sight>,
     steps: &[Step],
 ) -> Result<(), LedgerError> {
     let by_address = instances.iter().map(|instance| (instance.info.address(), instance)).collect();
-    let mut apply = Apply { shared, cluster, spec, record, by_address };
+    let orders: Vec<&Order> = steps
+        .iter()
+        .filter_map(|step| match step {
+            Step::Order(order) => Some(order),
+            _ => None,
+        })
+        .collect();
+    // A shard without a master waits for nothing else.
+    redis_cluster::apply::give(shared, cluster, &orders).await?;
+    let mut apply = Apply { shared, cluster, spec, record, by_address, sight };
     let launches: Vec<&Launch> = steps
         .iter()
         .filter_map(|step| match step {
@@ -45,7 +60,10 @@ pub(crate) async fn apply(
     apply.edit(steps).await?;
     apply.forget(steps).await?;
     apply.send(steps).await;
-    apply.launch(&launches).await
+    match steps.iter().find_map(|step| if let Step::Form(form) = step { Some(form) } else { None }) {
+        Some(form) => apply.form(form).await,
+        None => apply.launch(&launches).await,
+    }
 }
 
 struct Apply<'a> {
@@ -54,6 +72,8 @@ struct Apply<'a> {
     spec: &'a Spec,
     record: &'a mut Seen<Record>,
     by_address: BTreeMap<Address, &'a Instance>,
+    /// `RedisCluster`: what its nodes said in this pass.
+    sight: Option<&'a Sight>,
 }
 
 impl Apply<'_> {
@@ -75,7 +95,12 @@ impl Apply<'_> {
                 | Step::Restart { address, .. }
                 | Step::Retire { address, .. }
                 | Step::Amend { address, .. } => *address,
-                Step::Launch(_) | Step::Kill { .. } | Step::Nudge { .. } | Step::Forget { .. } => continue,
+                Step::Form(_)
+                | Step::Launch(_)
+                | Step::Order(_)
+                | Step::Kill { .. }
+                | Step::Nudge { .. }
+                | Step::Forget { .. } => continue,
             };
             let info = match edited.entry(address) {
                 Entry::Occupied(entry) => entry.into_mut(),
@@ -103,7 +128,12 @@ impl Apply<'_> {
                     ));
                 }
                 Step::Amend { on_disk, .. } => info.on_disk = *on_disk,
-                Step::Launch(_) | Step::Kill { .. } | Step::Nudge { .. } | Step::Forget { .. } => {}
+                Step::Form(_)
+                | Step::Launch(_)
+                | Step::Order(_)
+                | Step::Kill { .. }
+                | Step::Nudge { .. }
+                | Step::Forget { .. } => {}
             }
         }
         let mut batch = Batch::default();
@@ -184,7 +214,8 @@ impl Apply<'_> {
             let Step::Forget { address, member, tombstone, why } = step else { continue };
             let instance = self.instance(*address)?;
             forgotten.push(instance.info.mesos_task_id.clone());
-            remove(self.shared, self.cluster, instance, &mut batch, Expect::At(instance.revision));
+            let expect = Expect::At(instance.revision);
+            remove(self.shared, self.cluster, self.spec, instance, &mut batch, expect);
             if *tombstone {
                 bury(&mut record, &instance.info, why, self.shared.clock.now());
                 told.push(ordered(*member, "GivenUp", 0, step));
@@ -226,13 +257,25 @@ impl Apply<'_> {
 }
 
 /// Deletes an instance's keys and quarantines its address.
-fn remove(shared: &Shared, cluster: &ClusterName, instance: &Instance, batch: &mut Batch, expect: Expect) {
+fn remove(
+    shared: &Shared,
+    cluster: &ClusterName,
+    spec: &Spec,
+    instance: &Instance,
+    batch: &mut Batch,
+    expect: Expect,
+) {
     let info = &instance.info;
     let address = info.address();
     batch.delete(keys::info(cluster, address), expect);
     batch.delete(keys::server_conf(cluster, address), Expect::Any);
     batch.delete(keys::nodes_conf(cluster, address), Expect::Any);
-    let until = shared.clock.now().saturating_add(shared.settings.quarantine);
+    let mut quarantine = shared.settings.quarantine;
+    if info.kind == Kind::RedisCluster {
+        // Until no gossip speaks of it any more.
+        quarantine = quarantine.max(node_timeout(spec).saturating_mul(10));
+    }
+    let until = shared.clock.now().saturating_add(quarantine);
     let quarantine = Quarantine {
         until: until.unwrap_or(jiff::Timestamp::MAX),
         uid: info.uid.clone(),

@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
+    time::Duration,
 };
 
 use async_trait::async_trait;
@@ -10,7 +11,10 @@ use futures::{StreamExt as _, stream};
 use overlord_api::{Address, Info, Kind};
 use overlord_reconcile::Revision;
 
-use crate::{Digest, Known};
+use crate::{
+    Digest, Known,
+    redis_cluster::observed::{Commander, Look},
+};
 
 /// One recorded instance.
 #[derive(Debug, Clone)]
@@ -28,6 +32,13 @@ pub struct Instance {
 pub trait Engines: std::fmt::Debug + Send + Sync + 'static {
     /// How many keys the instance holds. `epoch` is the leader's, for the engine-side fence.
     async fn keys(&self, kind: Kind, address: Address, epoch: Revision) -> Known<u64>;
+
+    /// What a node of a `RedisCluster` says of its cluster within `patience`. Changes nothing.
+    async fn look(&self, address: Address, patience: Duration) -> Look;
+
+    /// Opens a connection for orders to a node of a `RedisCluster`, fenced for the leader of `epoch`; or says why
+    /// not.
+    async fn open(&self, address: Address, epoch: Revision) -> Result<Box<dyn Commander>, String>;
 }
 
 /// Instances asked at once.

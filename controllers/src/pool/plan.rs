@@ -1,5 +1,6 @@
 //! The planner of pools (`Redis` and `Memcache`): pure, total and deterministic. Members are
 //! independent of each other: healing one needs no other, changing one is bounded by a budget.
+//! `RedisCluster` plans with the same parts; what is different there is in `redis_cluster`.
 
 mod change;
 mod heal;
@@ -7,12 +8,16 @@ mod heal;
 use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
-use overlord_api::{Address, ClusterName, Persistence, Record, Spec, State};
+use overlord_api::{Address, ClusterName, ConditionType, Persistence, Record, Spec, State};
 
 use super::{observed::Instance, step::Step};
-use crate::Known;
+use crate::{
+    Known,
+    redis_cluster::{observed::Sight, shape_of},
+};
 
 pub(crate) use change::render;
+pub(crate) use heal::{cause, relaunch_delay};
 
 /// How long after a KILL or a nudge it is sent again: Mesos delivers both at most once.
 pub const SEND_AGAIN: std::time::Duration = std::time::Duration::from_secs(5);
@@ -24,6 +29,17 @@ pub struct Sent {
     pub kills: BTreeMap<String, Timestamp>,
     /// Messages to read the keys again.
     pub nudges: BTreeMap<String, Timestamp>,
+    /// Orders to take over.
+    pub failovers: BTreeMap<String, HandOver>,
+}
+
+/// An order to take over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HandOver {
+    /// When.
+    pub at: Timestamp,
+    /// Whether from a dead master.
+    pub force: bool,
 }
 
 impl Sent {
@@ -31,6 +47,7 @@ impl Sent {
     pub(crate) fn retain(&mut self, current: &BTreeSet<&str>) {
         self.kills.retain(|task, _| current.contains(task.as_str()));
         self.nudges.retain(|task, _| current.contains(task.as_str()));
+        self.failovers.retain(|task, _| current.contains(task.as_str()));
     }
 }
 
@@ -59,6 +76,12 @@ pub struct Input<'a> {
     pub unconfirmed: &'a BTreeSet<String>,
     /// Keys of instances that cannot be read: somebody may be there.
     pub damaged: &'a [(String, String)],
+    /// `RedisCluster`: what the nodes say, when they were asked in this pass.
+    pub sight: Option<&'a Sight>,
+    /// `RedisCluster`: whether the nodes were asked, and all was well, and nothing has changed since.
+    pub settled: bool,
+    /// Whether a person asked to give up what is lost.
+    pub recover: bool,
     /// The request at work, for messages.
     pub task: Option<&'a str>,
     /// Whether declared changes may go on.
@@ -95,14 +118,39 @@ pub struct Plan {
     pub blocked: Vec<Blocked>,
     /// Instances whose number of keys decides: ask them and plan again.
     pub ask: BTreeSet<Address>,
+    /// Whether what the nodes of the cluster say decides: ask them and plan again.
+    pub look: bool,
+    /// Whether the nodes were asked, and all is well with them.
+    pub whole: bool,
+    /// Conditions of this kind of cluster that hold.
+    pub conditions: Vec<(ConditionType, &'static str, String)>,
+    /// Losses of keys that are not recorded yet, and are before anything is done.
+    pub losses: BTreeMap<String, Loss>,
     /// Counts for status and tasks.
     pub progress: Progress,
+}
+
+/// Keys that are lost; by what tells this loss from all others.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Loss {
+    /// Of which shard.
+    pub shard: u32,
+    /// One sentence.
+    pub message: String,
 }
 
 impl Plan {
     /// Whether nothing is to be done, waited for, or mended.
     pub fn is_converged(&self) -> bool {
-        self.steps.is_empty() && self.waiting.is_empty() && self.blocked.is_empty() && self.ask.is_empty()
+        let done = self.steps.is_empty() && self.waiting.is_empty() && self.blocked.is_empty();
+        done && self.ask.is_empty() && !self.look
+    }
+
+    /// The nodes must be asked, and were a moment ago: that waits for `wait`.
+    pub(crate) fn look_in(&mut self, now: Timestamp, wait: std::time::Duration) {
+        let until = now.saturating_add(wait).unwrap_or(Timestamp::MAX);
+        let why = String::from("the nodes of the cluster are asked in a moment");
+        self.waiting.push(Waiting { member: 0, why, until: Some(until) });
     }
 
     /// When to look again although nothing changed.
@@ -161,30 +209,33 @@ pub fn plan(input: &Input<'_>) -> Plan {
         planner.delete();
     } else {
         planner.plan.progress.wanted = input.spec.shape.members();
-        planner.heal();
+        match shape_of(input.spec) {
+            Some(shape) => planner.heal_cluster(shape),
+            None => planner.heal(),
+        }
         planner.change();
     }
     planner.plan
 }
 
-struct Planner<'a> {
-    input: &'a Input<'a>,
-    plan: Plan,
+pub(crate) struct Planner<'a> {
+    pub(crate) input: &'a Input<'a>,
+    pub(crate) plan: Plan,
     /// Members that are meant to stay, each with its one instance.
-    kept: BTreeMap<u32, &'a Instance>,
+    pub(crate) kept: BTreeMap<u32, &'a Instance>,
 }
 
 impl<'a> Planner<'a> {
-    fn wait(&mut self, member: u32, why: String, until: Option<Timestamp>) {
+    pub(crate) fn wait(&mut self, member: u32, why: String, until: Option<Timestamp>) {
         self.plan.waiting.push(Waiting { member, why, until });
     }
 
-    fn block(&mut self, reason: &'static str, message: String) {
+    pub(crate) fn block(&mut self, reason: &'static str, message: String) {
         self.plan.blocked.push(Blocked { reason, message });
     }
 
     /// Whether what the members hold survives a restart of their process.
-    fn persistent(&self) -> bool {
+    pub(crate) fn persistent(&self) -> bool {
         self.input.spec.persistence != Persistence::None
     }
 
@@ -201,7 +252,7 @@ impl<'a> Planner<'a> {
         }
     }
 
-    fn retire(&mut self, instance: &'a Instance, relaunch: bool, loses: u64, why: String) {
+    pub(crate) fn retire(&mut self, instance: &'a Instance, relaunch: bool, loses: u64, why: String) {
         self.plan.steps.push(Step::Retire {
             address: instance.info.address(),
             member: instance.info.member,
@@ -226,11 +277,11 @@ impl<'a> Planner<'a> {
     }
 
     /// Whether Mesos has not said in this subscription how it is with the instance.
-    fn is_unconfirmed(&self, instance: &Instance) -> bool {
+    pub(crate) fn is_unconfirmed(&self, instance: &Instance) -> bool {
         self.input.unconfirmed.contains(&instance.info.mesos_task_id)
     }
 
-    fn await_mesos(&mut self, instance: &'a Instance) {
+    pub(crate) fn await_mesos(&mut self, instance: &'a Instance) {
         let (member, address) = (instance.info.member, instance.info.address());
         self.wait(member, format!("mesos is asked how it is with member {member} at {address}"), None);
     }
@@ -244,7 +295,7 @@ impl<'a> Planner<'a> {
         });
     }
 
-    fn kill(&mut self, instance: &'a Instance) {
+    pub(crate) fn kill(&mut self, instance: &'a Instance) {
         let info = &instance.info;
         let (due, next) = self.due(&self.input.sent.kills, &info.mesos_task_id);
         if due {
@@ -258,7 +309,7 @@ impl<'a> Planner<'a> {
     }
 
     /// Whether something sent to a task is to be sent (again), and when to look again.
-    fn due(&self, sent: &BTreeMap<String, Timestamp>, task: &str) -> (bool, Option<Timestamp>) {
+    pub(crate) fn due(&self, sent: &BTreeMap<String, Timestamp>, task: &str) -> (bool, Option<Timestamp>) {
         let after = |at: Timestamp| at.saturating_add(SEND_AGAIN).unwrap_or(Timestamp::MAX);
         match sent.get(task).map(|at| after(*at)) {
             Some(again) if again > self.input.now => (false, Some(again)),

@@ -102,6 +102,14 @@ impl Conditions<'_> {
         }
         let unplaceable = self.input.unplaceable.map(|message| ("NoSuitableOffer", message));
         self.only_when(ConditionType::Unplaceable, unplaceable, "Placed", "every member has a place");
+        let of_kind = |kind| {
+            let conditions = self.input.plan.into_iter().flat_map(|plan| &plan.conditions);
+            let mut found = conditions.filter(|(found, ..)| *found == kind);
+            found.next().map(|(_, reason, message)| (*reason, message.as_str()))
+        };
+        let (quorum, data) = (of_kind(ConditionType::QuorumLost), of_kind(ConditionType::DataLost));
+        self.only_when(ConditionType::QuorumLost, quorum, "Majority", "a majority of the masters answers");
+        self.only_when(ConditionType::DataLost, data, "Acknowledged", "no loss is open");
         self.only_when(
             ConditionType::SpecMissing,
             self.input.spec_missing,

@@ -4,12 +4,19 @@
 use std::fmt;
 
 use overlord_api::{Address, OnDisk};
+use overlord_placement::cluster::Shape;
+
+use crate::redis_cluster::observed::Command;
 
 /// One thing to do now.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Step {
+    /// Find places for all members of a `RedisCluster` and launch them, or none.
+    Form(Form),
     /// Find a place for a member and launch it.
     Launch(Launch),
+    /// Give an order to a node of a `RedisCluster`.
+    Order(Order),
     /// Write a new `server.conf` and tell the executor.
     WriteConfig {
         /// Which instance.
@@ -81,6 +88,30 @@ pub enum Step {
     },
 }
 
+/// A cluster to be formed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Form {
+    /// How many members of which kind.
+    pub shape: Shape,
+    /// Whether it was tried before: it becomes another cluster, which no left-over of the first one can join.
+    pub anew: bool,
+}
+
+/// An order to a node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Order {
+    /// Which instance.
+    pub address: Address,
+    /// Which member.
+    pub member: u32,
+    /// Its Mesos task.
+    pub mesos_task_id: String,
+    /// What it shall do.
+    pub command: Command,
+    /// Why.
+    pub why: String,
+}
+
 /// A member to be launched, before anybody knows where.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Launch {
@@ -132,6 +163,15 @@ impl fmt::Display for Loses {
 impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Form(Form { shape, anew }) => {
+                let again = if *anew { " again" } else { "" };
+                let (masters, replicas) =
+                    (shape.masters, shape.masters.saturating_mul(shape.replicas_per_master));
+                write!(f, "form the cluster{again}: launch {masters} masters and {replicas} replicas")
+            }
+            Self::Order(Order { address, member, command, why, .. }) => {
+                write!(f, "tell member {member} at {address} to {command}: {why}")
+            }
             Self::Launch(Launch { member, place }) => match place {
                 Place::Anywhere => write!(f, "launch member {member}"),
                 Place::Same(address) => write!(f, "launch member {member} again at {address}"),

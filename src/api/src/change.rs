@@ -1,6 +1,6 @@
 //! Whether one spec may follow another.
 
-use crate::{Cluster, Persistence, RuleFault};
+use crate::{Cluster, Persistence, RuleFault, Shape};
 
 /// Why `new` may not follow `old`, each with the path it is about; empty when it may.
 pub fn check_change(old: &Cluster, new: &Cluster) -> Vec<(&'static str, RuleFault)> {
@@ -16,6 +16,21 @@ pub fn check_change(old: &Cluster, new: &Cluster) -> Vec<(&'static str, RuleFaul
         let fault = RuleFault::new(format!("cannot change from {was} to {is}"));
         faults.push(("kind", fault.hint(hint)));
         return faults;
+    }
+    if let (
+        Shape::RedisCluster { masters, replicas_per_master },
+        Shape::RedisCluster { masters: new_masters, replicas_per_master: new_replicas },
+    ) = (old.spec.shape, new.spec.shape)
+    {
+        let hint = "slots and replicas are not moved by this version: declare another cluster of the new size, and move clients";
+        for (path, was, is) in [
+            ("spec.masters", masters, new_masters),
+            ("spec.replicasPerMaster", replicas_per_master, new_replicas),
+        ] {
+            if was != is {
+                faults.push((path, RuleFault::new(format!("cannot change from {was} to {is}")).hint(hint)));
+            }
+        }
     }
     // A dump or append-only file of a newer version is refused by an older one at start.
     let keeps_data = old.spec.persistence != Persistence::None && new.spec.persistence != Persistence::None;
@@ -57,6 +72,19 @@ mod tests {
         assert_eq!(check_change(&cluster("Redis", "shards: 1", "7.0.15", "none"), &old), []);
         let patch = |version| cluster("Redis", "shards: 2", version, "rdb");
         assert_eq!(check_change(&patch("7.0.15"), &patch("7.0.4")), []);
+    }
+
+    #[test]
+    fn the_shape_of_a_redis_cluster_stays() {
+        let of = |size| cluster("RedisCluster", size, "7.0.15", "none");
+        let old = of("masters: 3, replicasPerMaster: 1");
+        assert_eq!(check_change(&old, &old), []);
+        let faults = check_change(&old, &of("masters: 4, replicasPerMaster: 2"));
+        assert_eq!(
+            faults.iter().map(|(path, _)| *path).collect::<Vec<_>>(),
+            ["spec.masters", "spec.replicasPerMaster"]
+        );
+        assert_eq!(faults[0].1.message, "cannot change from 3 to 4");
     }
 
     #[test]

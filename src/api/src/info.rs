@@ -63,6 +63,10 @@ pub struct Info {
     pub resources: Resources,
     /// What happens to the directory when the instance is killed for good.
     pub on_disk: crate::OnDisk,
+    /// How often this incarnation was launched before: 0 at its very first launch, when nothing of it can be
+    /// anywhere yet.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub launches: u32,
     /// What the leader wants.
     pub desired: Desired,
     /// What was last seen.
@@ -127,6 +131,10 @@ pub struct Observed {
     /// How often the process was restarted inside this Mesos task.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub restarts: u32,
+    /// How often a `redis_cluster` master with slots had to be started without its keys inside this Mesos task:
+    /// its shard lost them.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub emptied: u32,
     /// Launches of this incarnation at this address that failed in a row.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub failures: u32,
@@ -214,6 +222,9 @@ pub struct Report {
     /// See [`Observed::restart_needed`].
     #[serde(default)]
     pub restart_needed: bool,
+    /// See [`Observed::emptied`].
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub emptied: u32,
     /// See [`Observed::config_refused`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub config_refused: Option<u64>,

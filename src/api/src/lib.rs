@@ -39,7 +39,8 @@ pub use installed::InstalledRules;
 pub use name::{ClusterName, MAX_CLUSTER_NAME, NameError};
 pub use parse::{Document, MAX_FILE_BYTES, MAX_SPEC_BYTES, locate, parse_file, parse_key, parse_revision};
 pub use record::{
-    DeletionMark, Endpoint, Endpoints, Hold, KEPT_REVISIONS, Leader, Quarantine, Record, Revision, Tombstone,
+    DeletionMark, Endpoint, Endpoints, Hold, KEPT_LOSSES, KEPT_REVISIONS, Leader, Quarantine, Record,
+    Revision, ShardLoss, Tombstone,
 };
 pub use render::render_faults;
 pub use schema::json_schema;

@@ -25,6 +25,10 @@ pub struct Record {
     pub revision: u64,
     /// The config key's mod revision that became [`Record::revision`].
     pub config_revision: i64,
+    /// The config key's mod revision with which this life of the cluster began: what was asked for before it
+    /// was asked of another one of that name. 0: not known.
+    #[serde(default)]
+    pub born: i64,
     /// Launch attempts so far: the last part of Mesos task ids, never used twice.
     pub attempts: u64,
     /// The Mesos framework that launched what runs; another one cannot speak of it.
@@ -40,7 +44,28 @@ pub struct Record {
     /// Mesos task ids of instances that were given up while unreachable: killed when they come back.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub tombstones: BTreeMap<String, Tombstone>,
+    /// `redis_cluster`: losses of keys, by what tells each from all others; bounded.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub losses: BTreeMap<String, ShardLoss>,
 }
+
+/// Keys of a shard that are lost.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ShardLoss {
+    /// Which shard.
+    pub shard: u32,
+    /// When it was noticed.
+    pub at: Timestamp,
+    /// One sentence.
+    pub message: String,
+    /// Whether a person took note of it (task `recover`).
+    #[serde(default)]
+    pub acknowledged: bool,
+}
+
+/// How many losses are kept of one cluster; those that a person took note of give way first.
+pub const KEPT_LOSSES: usize = 64;
 
 /// Why a cluster is kept although its config key is gone.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

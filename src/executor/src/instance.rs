@@ -4,6 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use overlord_api::{Address, ClusterName, Engine, Info, Kind, OnDisk};
+use overlord_engines::cluster::NodeId;
 
 /// One instance, with every part that ends up in a path checked.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,6 +27,19 @@ pub struct Instance {
     pub task_id: String,
     /// What happens to the directory when the instance is gone for good.
     pub on_disk: OnDisk,
+    /// How often the incarnation was launched before.
+    pub launches: u32,
+    /// `redis_cluster`: who it is to its peers, and the port of its bus.
+    pub node: Option<ClusterNode>,
+}
+
+/// A node of a redis cluster.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ClusterNode {
+    /// Its id.
+    pub id: NodeId,
+    /// The port of its bus.
+    pub bus_port: u16,
 }
 
 /// Why an `info` is not kept by this executor.
@@ -49,9 +63,16 @@ pub enum InstanceError {
         /// The value's.
         named: Address,
     },
-    /// A kind this build has no keeper for.
-    #[error("kind {0} is not supported by this build of the executor: install a newer overlord on the agent")]
-    UnsupportedKind(Kind),
+    /// What a node of a redis cluster must have, and has not.
+    #[error("the info of {address} has no usable {what}: {found:?}")]
+    Node {
+        /// The address.
+        address: Address,
+        /// What is missing.
+        what: &'static str,
+        /// What is there instead.
+        found: String,
+    },
     /// A part that must not become part of a path.
     #[error("{what} {text:?} is not usable in a path")]
     Unusable {
@@ -77,11 +98,10 @@ impl Instance {
         if info.address() != address {
             return Err(InstanceError::OtherAddress { address, named: info.address() });
         }
-        match info.kind {
-            Kind::Redis | Kind::Memcache => {}
-            // The rules for starting a member of a cluster that votes are not those of a single server.
-            Kind::RedisCluster => return Err(InstanceError::UnsupportedKind(info.kind)),
-        }
+        let node = match info.kind {
+            Kind::Redis | Kind::Memcache => None,
+            Kind::RedisCluster => Some(cluster_node(address, info)?),
+        };
         if info.uid.len() != 32 || !info.uid.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')) {
             return Err(InstanceError::Unusable { what: "uid", text: info.uid.clone() });
         }
@@ -97,6 +117,8 @@ impl Instance {
             engine_version: info.engine_version.clone(),
             task_id: task_id.to_owned(),
             on_disk: info.on_disk,
+            launches: info.launches,
+            node,
         })
     }
 
@@ -104,6 +126,19 @@ impl Instance {
     pub const fn engine(&self) -> Engine {
         self.kind.engine()
     }
+}
+
+fn cluster_node(address: Address, info: &Info) -> Result<ClusterNode, InstanceError> {
+    let missing = |what, found: String| InstanceError::Node { address, what, found };
+    let text = info.node_id.as_deref().unwrap_or_default();
+    let id = text.parse().map_err(|_| missing("nodeId", text.chars().take(60).collect()))?;
+    // As redis below 7.0 has it.
+    let bus_port = info.bus_port.or_else(|| address.port.checked_add(10_000));
+    let bus_port = bus_port.filter(|port| *port != 0 && *port != address.port);
+    Ok(ClusterNode {
+        id,
+        bus_port: bus_port.ok_or_else(|| missing("busPort", format!("{:?}", info.bus_port)))?,
+    })
 }
 
 /// One path component without surprises: no separator, no leading dot, no blank.
@@ -150,6 +185,11 @@ impl Layout {
     /// `redis.conf` or `memcache.conf`
     pub fn conf(&self, instance: &Instance) -> PathBuf {
         self.work_dir(instance).join(format!("{}.conf", instance.engine().as_str()))
+    }
+
+    /// `nodes.conf`, which belongs to redis.
+    pub fn nodes_conf(&self, instance: &Instance) -> PathBuf {
+        self.work_dir(instance).join("nodes.conf")
     }
 
     /// `redis.pid` or `memcache.pid`
@@ -208,12 +248,14 @@ pub(crate) mod tests {
             zone: None,
             agent_id: "agent".to_owned(),
             mesos_task_id: task.to_owned(),
-            node_id: None,
+            node_id: (kind == Kind::RedisCluster)
+                .then(|| "07c37dfeb235213a872192d90877d0cd55635b91".to_owned()),
             shard: None,
             alias: "c-3".to_owned(),
             weight: 1,
             resources: Resources { cpu_millis: 100, memory: 64 << 20, disk: 0 },
             on_disk: OnDisk::Delete,
+            launches: 0,
             desired: Desired { state: State::Running, config: 1, restart: 0 },
             observed: Observed {
                 state: State::Pending,
@@ -229,6 +271,7 @@ pub(crate) mod tests {
                 restart_needed: false,
                 config_refused: None,
                 restarts: 0,
+                emptied: 0,
                 failures: 0,
             },
         }
@@ -275,8 +318,24 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn a_kind_without_a_keeper_is_refused() {
-        let error = made(|info| info.kind = Kind::RedisCluster).unwrap_err();
-        assert!(error.to_string().starts_with("kind redis_cluster is not supported"), "{error}");
+    fn a_node_of_a_cluster_has_an_id_and_a_bus() {
+        let id = "07c37dfeb235213a872192d90877d0cd55635b91";
+        let node = |node_id: Option<&str>, bus_port| {
+            made(|info| {
+                info.kind = Kind::RedisCluster;
+                info.node_id = node_id.map(str::to_owned);
+                info.bus_port = bus_port;
+            })
+        };
+        let made = node(Some(id), Some(21_001)).unwrap();
+        assert_eq!(made.node, Some(ClusterNode { id: id.parse().unwrap(), bus_port: 21_001 }));
+        assert_eq!(Layout::new("/data").nodes_conf(&made), Path::new("/data/redis_cluster/20001/nodes.conf"));
+        assert_eq!(node(Some(id), None).unwrap().node.unwrap().bus_port, 30_001);
+        for (node_id, bus_port, what) in
+            [(None, None, "nodeId"), (Some("x"), None, "nodeId"), (Some(id), Some(20_001), "busPort")]
+        {
+            let error = node(node_id, bus_port).unwrap_err();
+            assert!(error.to_string().contains(what), "{error}");
+        }
     }
 }

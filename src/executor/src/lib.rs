@@ -17,11 +17,14 @@ mod reconfigure;
 mod report;
 mod run;
 
-pub use instance::{Instance, InstanceError, Layout};
+pub use instance::{ClusterNode, Instance, InstanceError, Layout};
 pub use instances::{EtcdInstances, Instances, Keys, ReadError, StoreInstances};
 pub use keeper::Limits;
 pub use linux::{Install, LinuxMachine};
-pub use machine::{Disposal, Ended, Exit, LiveError, Machine, MachineError, NoAnswer, Signal, Started};
+pub use machine::{
+    Clearance, Disposal, Ended, Exit, LiveError, Machine, MachineError, NoAnswer, Signal, StartRequest,
+    Started,
+};
 pub use meta::Meta;
 pub use overlord_engines::{Change, Health};
 pub use run::{CLUSTER_LABEL, Config, Error, run};

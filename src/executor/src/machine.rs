@@ -19,6 +19,13 @@ pub trait Machine: fmt::Debug + Send + Sync + 'static {
     /// Replaces the configuration file; whoever reads it sees the old text or the new one.
     async fn write_conf(&self, instance: &Instance, conf: &str) -> Result<(), MachineError>;
 
+    /// Before each start of a node of a redis cluster: whether it may start now, and as what. Changes nothing.
+    async fn gate(&self, instance: &Instance, request: &StartRequest) -> Result<Clearance, MachineError>;
+
+    /// Replaces `nodes.conf`, with what the gate gave. A file that redis would not start with as this node is kept
+    /// aside.
+    async fn write_nodes_conf(&self, instance: &Instance, text: &str) -> Result<(), MachineError>;
+
     /// Starts the server with the configuration file that is there.
     async fn start(&self, instance: &Instance) -> Result<Started, MachineError>;
 
@@ -34,6 +41,33 @@ pub trait Machine: fmt::Debug + Send + Sync + 'static {
 
     /// After the end: removes the scratch folder, and does with the working directory as told.
     async fn clean_up(&self, instance: &Instance, disposal: Disposal) -> Result<(), MachineError>;
+}
+
+/// What the gate has to know besides what lies in the directory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StartRequest {
+    /// The topology in etcd.
+    pub seed: Option<String>,
+    /// It is the first start in this Mesos task: the seed has the addresses of this hour.
+    pub first: bool,
+    /// How often in a row the answer was to wait.
+    pub asks: u32,
+}
+
+/// What the gate says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Clearance {
+    /// It may start.
+    Start {
+        /// With this file; none: with the one that is there.
+        nodes_conf: Option<String>,
+        /// It is a master that starts without its keys.
+        emptied: bool,
+        /// What people should know; empty in the usual case.
+        note: String,
+    },
+    /// It must not start yet.
+    Wait(String),
 }
 
 /// A server that was started.
@@ -198,6 +232,24 @@ pub enum MachineError {
         found: String,
         /// Of the catalogue.
         expected: String,
+    },
+    /// There is nothing to start a node of a cluster with.
+    #[error("there is no nodes.conf in {}, and etcd has no {key}: the leader has to write it", dir.display())]
+    NoSeed {
+        /// The working directory.
+        dir: PathBuf,
+        /// Where the seed should be.
+        key: String,
+    },
+    /// The seed is none.
+    #[error("{key} is no nodes.conf of {node}: {reason}; the leader has to write it again")]
+    BadSeed {
+        /// Where it is.
+        key: String,
+        /// Whose it should be.
+        node: String,
+        /// Why.
+        reason: String,
     },
     /// The configuration text does not make a command line.
     #[error("the configuration does not make a command line: {0}")]

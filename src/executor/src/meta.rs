@@ -32,6 +32,12 @@ pub struct Meta {
     pub engine_version: String,
     /// Where it listens.
     pub address: String,
+    /// `redis_cluster`: who the node is to its peers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node_id: Option<String>,
+    /// `redis_cluster`: the port of its bus.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bus_port: Option<u16>,
     /// The Mesos task that last kept it.
     pub mesos_task_id: String,
     /// The command line of the server, run in this directory without a shell.
@@ -53,6 +59,8 @@ impl Meta {
             engine: engine.to_owned(),
             engine_version: instance.engine_version.clone(),
             address: instance.address.to_string(),
+            node_id: instance.node.map(|node| node.id.to_string()),
+            bus_port: instance.node.map(|node| node.bus_port),
             mesos_task_id: instance.task_id.clone(),
             start,
             stop: format!("kill -TERM $(cat {engine}.pid)"),

@@ -20,6 +20,7 @@ pub(crate) const fn blank() -> Report {
         link: None,
         slots: None,
         restart_needed: false,
+        emptied: 0,
         config_refused: None,
         message: String::new(),
     }

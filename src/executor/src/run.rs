@@ -197,11 +197,18 @@ impl Hands {
                 self.preparing = Some(job.boxed());
             }
             Effect::AbandonPrepare => self.preparing = None,
-            Effect::Start { run, instance, conf } => {
+            Effect::Gate { run, instance, request } => self.spawn(async move {
+                let clearance = machine.gate(&instance, &request).await;
+                Input::Gated { run, clearance: clearance.map_err(|error| chain(&error)) }
+            }),
+            Effect::Start { run, instance, conf, nodes_conf } => {
                 let job = async move {
                     let start = async {
                         if let Some(conf) = conf {
                             machine.write_conf(&instance, &conf).await?;
+                        }
+                        if let Some(text) = nodes_conf {
+                            machine.write_nodes_conf(&instance, &text).await?;
                         }
                         machine.start(&instance).await
                     };

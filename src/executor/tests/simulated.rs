@@ -15,8 +15,8 @@ use common::{Agent, TASK, TestKeys, Updates, info};
 use futures::FutureExt as _;
 use overlord_api::{Address, ClusterName, Kind, Report, State};
 use overlord_executor::{
-    Change, Config, Disposal, Ended, Error, Exit, Health, Instance, Instances, Keys, Limits, LiveError,
-    Machine, MachineError, NoAnswer, ReadError, Signal, Started, run,
+    Change, Clearance, Config, Disposal, Ended, Error, Exit, Health, Instance, Instances, Keys, Limits,
+    LiveError, Machine, MachineError, NoAnswer, ReadError, Signal, StartRequest, Started, run,
 };
 use overlord_mesos::{
     ExecutorEnv,
@@ -63,6 +63,14 @@ impl Machine for Model {
 
     async fn write_conf(&self, _: &Instance, conf: &str) -> Result<(), MachineError> {
         conf.clone_into(&mut self.state().conf);
+        Ok(())
+    }
+
+    async fn gate(&self, _: &Instance, _: &StartRequest) -> Result<Clearance, MachineError> {
+        Ok(Clearance::Start { nodes_conf: None, emptied: false, note: String::new() })
+    }
+
+    async fn write_nodes_conf(&self, _: &Instance, _: &str) -> Result<(), MachineError> {
         Ok(())
     }
 

@@ -158,11 +158,13 @@ fn record(kind: Kind) -> Record {
         next_member: 2,
         revision: 1,
         config_revision: 1,
+        born: 1,
         attempts: 2,
         framework: None,
         hold: None,
         deletion: None,
         tombstones: BTreeMap::new(),
+        losses: BTreeMap::new(),
     }
 }
 

@@ -3,7 +3,10 @@
 use std::collections::BTreeMap;
 
 use futures::{StreamExt as _, stream};
-use overlord_api::{Desired, EventLevel, INFO_VERSION, Info, Kind, Observed, Record, Spec, State, keys};
+use overlord_api::{
+    Address, Desired, EventLevel, INFO_VERSION, Info, Kind, Observed, Record, Spec, State, keys,
+};
+use overlord_engines::cluster::{NodeId, Seed};
 use overlord_mesos::{
     CallError, resources,
     v1::{
@@ -13,7 +16,7 @@ use overlord_mesos::{
 };
 use overlord_placement::{Bus, Placed, Placement, Request};
 
-use super::{Apply, BATCH_OPERATIONS, bury, remove};
+use super::{Apply, BATCH_BYTES, BATCH_OPERATIONS, bury, remove};
 use crate::{
     events::Happening,
     identity::{alias, mesos_task_id},
@@ -25,6 +28,7 @@ use crate::{
         plan::render,
         step::{Launch, Place},
     },
+    redis_cluster::{seed, shape_of, shard_of},
     settings::{EXECUTOR_CPU_MILLIS, EXECUTOR_MEMORY},
 };
 
@@ -34,6 +38,36 @@ const ACCEPTS_AT_ONCE: usize = 16;
 /// What one ACCEPT leaves over is refused for no time: another cluster may want it at once.
 const REFUSE_NOTHING: f64 = 0.0;
 
+/// What is to be recorded of one member.
+pub(super) struct Draft {
+    pub(super) info: Info,
+    /// The instance whose place it takes.
+    pub(super) old: Option<Instance>,
+    /// Its `server.conf`.
+    pub(super) text: String,
+}
+
+/// The `nodes.conf` of members that are launched.
+pub(super) enum Seeds {
+    /// Of kinds that have none.
+    None,
+    /// Of a cluster that is being formed.
+    Forming(Seed),
+    /// Of single members, by address.
+    Joining(BTreeMap<Address, String>),
+}
+
+impl Seeds {
+    fn of(&self, info: &Info) -> Option<String> {
+        match self {
+            Self::None => None,
+            // Its own members were seeded together.
+            Self::Forming(seed) => seed.nodes_conf(&seed::node_id(info)).ok(),
+            Self::Joining(texts) => texts.get(&info.address()).cloned(),
+        }
+    }
+}
+
 impl Apply<'_> {
     /// Places and launches as many of `launches` as the offers at hand allow.
     pub(super) async fn launch(&mut self, launches: &[&Launch]) -> Result<(), LedgerError> {
@@ -41,6 +75,9 @@ impl Apply<'_> {
             self.shared.launcher.content(self.cluster);
             self.shared.memo(self.cluster, |memo| memo.unplaceable = None);
             return Ok(());
+        }
+        if let Some(shape) = shape_of(self.spec) {
+            return self.launch_members(shape, launches).await;
         }
         let wishes: BTreeMap<u32, Place> =
             launches.iter().map(|launch| (launch.member, launch.place)).collect();
@@ -77,8 +114,58 @@ impl Apply<'_> {
         });
         self.shared.memo(self.cluster, |memo| memo.unplaceable.clone_from(&granted.refused));
         // What is recorded is launched, even if the rest could not be recorded.
-        let mut recorded = Vec::with_capacity(granted.grants.len());
-        let outcome = self.record_intents(granted.grants, &wishes, &mut recorded).await;
+        let mut record = self.record.value.clone();
+        let drafts = self.draft(&mut record, granted.grants, &wishes);
+        self.record_and_accept(record, drafts, &Seeds::None, false).await
+    }
+
+    /// What is to be recorded of the members that found a place.
+    pub(super) fn draft(
+        &self,
+        record: &mut Record,
+        grants: Vec<Grant>,
+        wishes: &BTreeMap<u32, Place>,
+    ) -> Vec<(Grant, Vec<Draft>)> {
+        grants
+            .into_iter()
+            .map(|grant| {
+                let mut drafts = Vec::with_capacity(grant.placements.len());
+                for placement in &grant.placements {
+                    let old = wishes
+                        .get(&placement.member)
+                        .and_then(|place| place.replaces())
+                        .and_then(|address| self.by_address.get(&address).copied());
+                    // An address that another member is about to have again; the next pass places anew.
+                    let others = self.by_address.get(&placement.address);
+                    if others.is_some_and(|other| other.info.member != placement.member) {
+                        self.shared.enqueue(self.cluster);
+                        continue;
+                    }
+                    let Ok(text) = render(self.spec, placement.address, placement.bus_port) else { continue };
+                    let info = self.info(record, placement, &grant.agent, old);
+                    drafts.push(Draft { info, old: old.cloned(), text });
+                }
+                // Masters first: of those that boot together they are waited for longest.
+                drafts.sort_by_key(|draft: &Draft| draft.info.member);
+                (grant, drafts)
+            })
+            .collect()
+    }
+
+    /// Records the intents, then uses the offers. Unless it is all or nothing, what is recorded is launched
+    /// even if the rest could not be recorded.
+    pub(super) async fn record_and_accept(
+        &mut self,
+        record: Record,
+        drafts: Vec<(Grant, Vec<Draft>)>,
+        seeds: &Seeds,
+        all_or_nothing: bool,
+    ) -> Result<(), LedgerError> {
+        let mut recorded = Vec::with_capacity(drafts.len());
+        let outcome = self.record_intents(record, drafts, seeds, &mut recorded).await;
+        if all_or_nothing && outcome.is_err() {
+            return outcome;
+        }
         let this = &*self;
         stream::iter(recorded)
             .for_each_concurrent(ACCEPTS_AT_ONCE, |(mut grant, infos)| async move {
@@ -91,48 +178,40 @@ impl Apply<'_> {
     /// Records the intents of all grants, in as few transactions as their limits allow.
     async fn record_intents(
         &mut self,
-        grants: Vec<Grant>,
-        wishes: &BTreeMap<u32, Place>,
+        mut record: Record,
+        drafts: Vec<(Grant, Vec<Draft>)>,
+        seeds: &Seeds,
         recorded: &mut Vec<(Grant, Vec<Info>)>,
     ) -> Result<(), LedgerError> {
-        let mut record = self.record.value.clone();
         let mut batch = Batch::default();
         let mut told: Vec<Happening> = Vec::new();
         // Whole in the batch that is not committed yet.
         let mut open: Vec<(Grant, Vec<Info>)> = Vec::new();
-        for grant in grants {
-            let mut infos: Vec<Info> = Vec::new();
-            for placement in &grant.placements {
-                let old = wishes
-                    .get(&placement.member)
-                    .and_then(|place| place.replaces())
-                    .and_then(|address| self.by_address.get(&address).copied());
-                // An address that another member is about to have again; the next pass places anew.
-                let others = self.by_address.get(&placement.address);
-                if others.is_some_and(|other| other.info.member != placement.member) {
-                    self.shared.enqueue(self.cluster);
-                    continue;
-                }
-                let Ok(text) = render(self.spec, placement.address, placement.bus_port) else { continue };
-                let info = self.info(&mut record, placement, &grant.agent, old);
-                self.expect_answers(&info, old);
-                let moved = old.filter(|old| old.info.address() != placement.address);
-                let expect = match old {
+        for (grant, drafts) in drafts {
+            let mut infos: Vec<Info> = Vec::with_capacity(drafts.len());
+            for Draft { info, old, text } in drafts {
+                self.expect_answers(&info, old.as_ref());
+                let address = info.address();
+                let moved = old.as_ref().filter(|old| old.info.address() != address);
+                let expect = match &old {
                     Some(old) if moved.is_none() => Expect::At(old.revision),
                     _ => Expect::Absent,
                 };
-                batch.put_json(keys::info(self.cluster, info.address()), &info, expect);
-                batch.put(keys::server_conf(self.cluster, info.address()), text.into_bytes(), Expect::Any);
+                batch.put_json(keys::info(self.cluster, address), &info, expect);
+                batch.put(keys::server_conf(self.cluster, address), text.into_bytes(), Expect::Any);
+                if let Some(seed) = seeds.of(&info) {
+                    batch.put(keys::nodes_conf(self.cluster, address), seed.into_bytes(), Expect::Any);
+                }
                 if let Some(old) = moved {
                     let now = self.shared.clock.now();
-                    remove(self.shared, self.cluster, old, &mut batch, Expect::At(old.revision));
+                    remove(self.shared, self.cluster, self.spec, old, &mut batch, Expect::At(old.revision));
                     if old.info.observed.state == State::Unreachable {
                         bury(&mut record, &old.info, "replaced while its agent could not be reached", now);
                     }
                     told.push(replaced(&old.info, &info));
                 }
                 infos.push(info);
-                if batch.operations() >= BATCH_OPERATIONS {
+                if batch.operations() >= BATCH_OPERATIONS || batch.bytes() >= BATCH_BYTES {
                     self.commit_intents(std::mem::take(&mut batch), &record).await?;
                     recorded.append(&mut open);
                 }
@@ -231,10 +310,26 @@ impl Apply<'_> {
         let member = placement.member;
         let address = placement.address;
         let same = old.filter(|old| old.info.address() == address).map(|old| &old.info);
+        // A node that never served is known by its id in the seeds of all others: it keeps it wherever it goes,
+        // once its process is known to have ended.
+        let ended = |old: &Instance| matches!(old.info.observed.state, State::Failed | State::Gone);
+        let seeded = kind == Kind::RedisCluster && !record.formed && old.is_some_and(ended);
         let incarnation = match (same, old) {
             (Some(same), _) => same.incarnation,
+            (None, Some(old)) if seeded => old.info.incarnation,
             (None, Some(old)) => old.info.incarnation.saturating_add(1),
             (None, None) => 0,
+        };
+        let launches = match old {
+            Some(old) if old.info.incarnation == incarnation => old.info.launches.saturating_add(1),
+            Some(_) | None => 0,
+        };
+        let (node_id, shard) = match shape_of(self.spec) {
+            Some(shape) => {
+                let id = NodeId::derive(&record.uid, member, incarnation);
+                (Some(id.to_string()), Some(shard_of(shape, member)))
+            }
+            None => (None, (kind == Kind::Redis).then_some(member)),
         };
         record.attempts = record.attempts.saturating_add(1);
         record.framework =
@@ -258,12 +353,13 @@ impl Apply<'_> {
             zone: placement.zone.clone(),
             agent_id: agent.to_string(),
             mesos_task_id: mesos_task_id(&record.uid, member, incarnation, record.attempts),
-            node_id: None,
-            shard: (kind == Kind::Redis).then_some(member),
+            node_id,
+            shard,
             alias: alias(self.cluster, member),
             weight: old.map_or(1, |old| old.info.weight),
             resources: self.spec.resources,
             on_disk: self.spec.deletion.on_disk,
+            launches,
             desired: Desired {
                 state: State::Running,
                 config: previous.map_or(1, |desired| desired.config.saturating_add(1)),
@@ -283,6 +379,7 @@ impl Apply<'_> {
                 restart_needed: false,
                 config_refused: None,
                 restarts: 0,
+                emptied: 0,
                 failures,
             },
         }
@@ -290,7 +387,7 @@ impl Apply<'_> {
 }
 
 /// What a member needs of an agent, the executor's share included.
-fn request(spec: &Spec, launch: &Launch) -> Request {
+pub(super) fn request(spec: &Spec, launch: &Launch) -> Request {
     let resources = spec.resources;
     Request {
         member: launch.member,
@@ -309,7 +406,7 @@ fn request(spec: &Spec, launch: &Launch) -> Request {
     }
 }
 
-fn placed(info: &Info) -> Placed {
+pub(super) fn placed(info: &Info) -> Placed {
     Placed {
         member: info.member,
         address: info.address(),

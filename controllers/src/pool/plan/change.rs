@@ -2,13 +2,17 @@
 //! budget, stopped by a person's word or a refusal; one member that cannot go on does not stop the
 //! changes that do not depend on it.
 
-use overlord_api::{Address, OnFailure, REASON_CANARY, State};
+use overlord_api::{Address, ConditionType, OnFailure, REASON_CANARY, State};
+use std::collections::BTreeSet;
+
 use overlord_engines::{ConfInput, ServerConf};
+use overlord_placement::cluster::Shape;
 
 use super::{Control, Planner};
 use crate::{
     Known, digest,
     pool::{observed::Instance, step::Step},
+    redis_cluster::{shape_of, shard_of},
 };
 
 /// Where a member stands with the spec.
@@ -57,8 +61,9 @@ impl<'a> Planner<'a> {
             }
             return;
         }
-        // Nothing is removed or restarted while an instance is not known.
-        if !self.input.damaged.is_empty() {
+        // Nothing is removed or restarted while an instance is not known, or the masters cannot elect.
+        let no_quorum = self.plan.conditions.iter().any(|(kind, ..)| *kind == ConditionType::QuorumLost);
+        if !self.input.damaged.is_empty() || no_quorum {
             return;
         }
         for instance in excess {
@@ -271,7 +276,7 @@ impl<'a> Planner<'a> {
                 }
             }
         }
-        let due: Vec<_> = standings
+        let mut due: Vec<_> = standings
             .iter()
             .filter(|(instance, standing)| {
                 matches!(standing, Standing::Restart | Standing::Anew(_))
@@ -299,6 +304,9 @@ impl<'a> Planner<'a> {
             );
             return;
         }
+        if let Some(shape) = shape_of(self.input.spec) {
+            due = self.in_turn(shape, due);
+        }
         let canary = update.canary as usize;
         let budget = if canary > changed {
             budget.min(canary - changed)
@@ -309,7 +317,8 @@ impl<'a> Planner<'a> {
         };
         for (instance, standing) in due.into_iter().take(budget) {
             let info = &instance.info;
-            let loses = if self.persistent() { Some(0) } else { self.may_lose(instance, "restarting") };
+            let kept = self.persistent() || has_copies(self.input.spec);
+            let loses = if kept { Some(0) } else { self.may_lose(instance, "restarting") };
             let Some(loses) = loses else { continue };
             match standing {
                 Standing::Anew(why) => self.retire(instance, true, loses, (*why).to_owned()),
@@ -321,6 +330,32 @@ impl<'a> Planner<'a> {
                 }),
             }
         }
+    }
+
+    /// The members of a cluster of masters and replicas that may be restarted now: none unless all is well with
+    /// its nodes, replicas before masters, and a master only after it handed over.
+    fn in_turn<'s>(&mut self, shape: Shape, mut due: Vec<Due<'a, 's>>) -> Vec<Due<'a, 's>> {
+        if self.input.sight.is_none() {
+            self.plan.look = true;
+            return Vec::new();
+        }
+        if !self.plan.whole {
+            let member = due.first().map_or(0, |(instance, _)| instance.info.member);
+            self.wait(member, String::from("the cluster must be whole before a member is restarted"), None);
+            return Vec::new();
+        }
+        due.sort_by_key(|(instance, _)| instance.info.observed.role.as_deref() != Some("slave"));
+        // Of one shard, and of one role, at a time: the next look tells how it went.
+        let mut shards = BTreeSet::new();
+        due.retain(|(instance, _)| shards.insert(shard_of(shape, instance.info.member)));
+        let mut free = Vec::new();
+        for entry in due {
+            if !self.may_restart(shape, entry.0) {
+                break;
+            }
+            free.push(entry);
+        }
+        free
     }
 
     /// How many keys go with this instance, if they may go; says so when not.
@@ -362,6 +397,14 @@ impl<'a> Planner<'a> {
             }
         }
     }
+}
+
+/// A member to be restarted, and why.
+type Due<'a, 's> = &'s (&'a Instance, Standing);
+
+/// Whether a member that is restarted gets its keys back from another one.
+fn has_copies(spec: &overlord_api::Spec) -> bool {
+    shape_of(spec).is_some_and(|shape| shape.replicas_per_master > 0)
 }
 
 fn is_launch_of(step: &Step, member: u32) -> bool {

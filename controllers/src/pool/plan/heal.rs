@@ -15,6 +15,18 @@ use crate::pool::{
 
 impl<'a> Planner<'a> {
     pub(super) fn heal(&mut self) {
+        self.settle();
+        for instance in self.kept.values().copied().collect::<Vec<_>>() {
+            match instance.info.desired.state {
+                State::Draining => self.launch_anew(instance),
+                _ => self.keep_alive(instance),
+            }
+        }
+        self.create();
+    }
+
+    /// Finds the one instance of each member that is meant to stay; the others end.
+    pub(crate) fn settle(&mut self) {
         // One instance a member: the newest incarnation. Two can only meet here after an edit by hand.
         let mut newest: BTreeMap<u32, &'a Instance> = BTreeMap::new();
         for instance in self.input.instances {
@@ -36,14 +48,7 @@ impl<'a> Planner<'a> {
                 self.retire(instance, false, 0, format!("member {member} has a newer incarnation"));
             }
         }
-        for (&member, &instance) in &newest {
-            self.kept.insert(member, instance);
-            match instance.info.desired.state {
-                State::Draining => self.launch_anew(instance),
-                _ => self.keep_alive(instance),
-            }
-        }
-        self.create();
+        self.kept = newest;
     }
 
     /// Launches the members that the spec wants and the record does not have.
@@ -195,19 +200,19 @@ impl<'a> Planner<'a> {
         Place::Same(address)
     }
 
-    fn launch(&mut self, member: u32, place: Place) {
+    pub(crate) fn launch(&mut self, member: u32, place: Place) {
         self.plan.progress.launching += 1;
         self.plan.steps.push(Step::Launch(Launch { member, place }));
     }
 }
 
 /// What is known of why an instance ended.
-fn cause(info: &Info) -> &str {
+pub(crate) fn cause(info: &Info) -> &str {
     if info.observed.message.is_empty() { "no cause was reported" } else { &info.observed.message }
 }
 
 /// At once after the first failure, then 1, 2, 4 ... seconds.
-fn relaunch_delay(failures: u32) -> Duration {
+pub(crate) fn relaunch_delay(failures: u32) -> Duration {
     match failures {
         0 | 1 => Duration::ZERO,
         n => Duration::from_secs(1 << (n - 2).min(16)).min(MAX_RELAUNCH_DELAY),

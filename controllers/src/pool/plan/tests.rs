@@ -61,6 +61,9 @@ impl World {
             instances: &self.instances,
             keys: &self.keys,
             sent: &self.sent,
+            sight: None,
+            settled: false,
+            recover: false,
             unconfirmed: &self.unconfirmed,
             damaged: &self.damaged,
             task: Some("t"),
@@ -372,6 +375,7 @@ impl World {
     fn obey(&mut self, plan: &Plan) {
         for step in &plan.steps {
             match step {
+                Step::Form(_) | Step::Order(_) => panic!("{step} is nothing for a pool"),
                 Step::Launch(Launch { member, place }) => self.launch(*member, *place),
                 Step::WriteConfig { address, text, config, .. } => {
                     self.at(*address, |instance, info| {

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use overlord_api::{OnDisk, State};
+use overlord_api::{Kind, OnDisk, State};
 use overlord_engines::Health;
 
 use super::{Effect, Ending, Keeper, Launch, Notes, Phase, Process, Timer};
-use crate::{Disposal, Ended, Exit, Signal};
+use crate::{Clearance, Disposal, Ended, Exit, Signal, StartRequest};
 
 /// Pauses before the starts after one, two, ... deaths in a row; the last one repeats. The first is
 /// none: a single death is an accident, and clients wait.
@@ -29,6 +29,18 @@ const EAGER_PROBE: Duration = Duration::from_millis(20);
 /// How many those are: about half a second.
 const EAGER_PROBES: u32 = 25;
 
+/// redis lets a master of a cluster serve 2.0 s after its start, not before (`CLUSTER_WRITABLE_DELAY`).
+const CLUSTER_DELAY: Duration = Duration::from_millis(1980);
+
+/// Pauses between looks from then on: at first, a little later, and for half a minute. A hundred nodes may start
+/// on one host, and gossip takes what they leave.
+const CLUSTER_PROBES: (Duration, Duration, Duration) =
+    (Duration::from_millis(50), Duration::from_millis(100), Duration::from_millis(250));
+
+/// The pause after the gate said to wait; doubled each time, up to the last.
+const FIRST_ASK: Duration = Duration::from_millis(250);
+const LAST_ASK: Duration = Duration::from_secs(1);
+
 impl Keeper {
     pub(super) fn prepare(&mut self) {
         let (Some(instance), Some(keys)) = (self.instance.clone(), &self.keys) else { return };
@@ -49,8 +61,53 @@ impl Keeper {
         }
     }
 
-    /// Starts the server with the newest text that it has not refused.
+    /// Begins the next start: a node of a cluster asks first.
     pub(super) fn start(&mut self) {
+        self.run += 1;
+        self.asks = 0;
+        if self.is_cluster_node() {
+            self.phase = Phase::Gating;
+            self.notes.gate.clear();
+            self.ask_gate();
+        } else {
+            self.start_now(None);
+        }
+    }
+
+    pub(super) fn is_cluster_node(&self) -> bool {
+        self.instance.as_ref().is_some_and(|instance| instance.kind == Kind::RedisCluster)
+    }
+
+    pub(super) fn ask_gate(&mut self) {
+        let (Some(instance), Some(keys)) = (self.instance.clone(), &self.keys) else { return };
+        let request = StartRequest { seed: keys.nodes_conf.clone(), first: self.run == 1, asks: self.asks };
+        self.effects.push(Effect::Gate { run: self.run, instance, request });
+    }
+
+    pub(super) fn on_gated(&mut self, run: u64, clearance: Result<Clearance, String>) {
+        if run != self.run || self.phase != Phase::Gating {
+            return;
+        }
+        match clearance {
+            Ok(Clearance::Start { nodes_conf, emptied, note }) => {
+                self.notes.gate = note;
+                self.report.emptied = self.report.emptied.saturating_add(u32::from(emptied));
+                self.start_now(nodes_conf);
+            }
+            Ok(Clearance::Wait(why)) => {
+                self.notes.gate = format!("waits: {why}");
+                let pause = FIRST_ASK.saturating_mul(1 << self.asks.min(8)).min(LAST_ASK);
+                self.asks = self.asks.saturating_add(1);
+                let pause = self.jittered(pause);
+                self.arm(Timer::Gate, pause);
+            }
+            Err(why) if self.served => self.died(why),
+            Err(why) => self.fail(why),
+        }
+    }
+
+    /// Starts the server with the newest text that it has not refused.
+    fn start_now(&mut self, nodes_conf: Option<String>) {
         let (Some(instance), Some(keys)) = (self.instance.clone(), &self.keys) else { return };
         let desired = &keys.info.desired;
         let refused = self.report.config_refused == Some(desired.config);
@@ -60,14 +117,14 @@ impl Keeper {
             Launch { conf: keys.server_conf.clone(), config: desired.config, restart: desired.restart }
         };
         // Whatever became of the files while the server ran: a start in place begins with all of them there.
-        let again = self.run > 0 || self.launch.conf != self.file;
+        let again = self.run > 1 || self.launch.conf != self.file;
         let conf = again.then(|| self.launch.conf.clone());
         self.phase = Phase::Starting;
-        self.run += 1;
         self.process = Process::Asked;
         self.probes = 0;
+        self.waited = Duration::ZERO;
         self.arm(Timer::Silent, self.limits.silent_after);
-        self.effects.push(Effect::Start { run: self.run, instance, conf });
+        self.effects.push(Effect::Start { run: self.run, instance, conf, nodes_conf });
     }
 
     pub(super) fn on_started(&mut self, run: u64, pid: Result<u32, String>) {
@@ -92,6 +149,7 @@ impl Keeper {
     }
 
     fn probe(&mut self, after: Duration) {
+        self.waited = self.waited.saturating_add(after);
         if let Some(instance) = self.instance.clone() {
             self.effects.push(Effect::Probe { run: self.run, instance, after });
         }
@@ -119,22 +177,63 @@ impl Keeper {
                 self.probe(self.limits.probe_interval);
                 return;
             }
-            Ok(health) => health.detail,
-            Err(why) => why,
+            Ok(health) => {
+                self.answers = true;
+                let detail = health.detail.clone();
+                // Its place among others changes whether it serves or not; a start is told once it is one.
+                if self.phase == Phase::Serving {
+                    self.place_is(health);
+                }
+                detail
+            }
+            Err(why) => {
+                self.answers = false;
+                why
+            }
         };
         self.last_silence = silence;
         if !self.timers.contains_key(&Timer::Silent) && self.notes.silence.is_empty() {
             self.arm(Timer::Silent, self.limits.silent_after);
         }
         let after = match self.phase {
-            Phase::Starting => {
-                // Most servers serve within a tenth of a second, and how soon that is seen counts.
-                let most = if self.probes < EAGER_PROBES { EAGER_PROBE } else { self.limits.probe_interval };
-                FIRST_PROBE.saturating_mul(1 << self.probes.min(16)).min(most)
-            }
+            Phase::Starting => self.until_next_look(),
             _ => self.limits.probe_interval,
         };
         self.probe(after);
+    }
+
+    /// How long to wait for the next look at a server that is being started: how soon it is seen to serve counts.
+    fn until_next_look(&self) -> Duration {
+        let doubled = FIRST_PROBE.saturating_mul(1 << self.probes.min(16));
+        if !self.is_cluster_node() {
+            // Most servers serve within a tenth of a second.
+            let most = if self.probes < EAGER_PROBES { EAGER_PROBE } else { self.limits.probe_interval };
+            return doubled.min(most);
+        }
+        let most = match self.waited {
+            waited if waited < CLUSTER_DELAY => {
+                return doubled
+                    .min(CLUSTER_PROBES.2)
+                    .min(CLUSTER_DELAY.saturating_sub(waited).max(FIRST_PROBE));
+            }
+            waited if waited < CLUSTER_DELAY * 5 / 4 => CLUSTER_PROBES.0,
+            waited if waited < CLUSTER_DELAY * 2 => CLUSTER_PROBES.1,
+            waited if waited < CLUSTER_DELAY * 16 => CLUSTER_PROBES.2,
+            _ => self.limits.probe_interval,
+        };
+        most.min(self.limits.probe_interval)
+    }
+
+    /// Takes over what a server that does not serve says of its place: while it loads, it says less.
+    fn place_is(&mut self, mut health: Health) {
+        if health.role.is_none() {
+            return;
+        }
+        if health.epoch.is_none() {
+            health.epoch = self.report.epoch;
+            health.slots.clone_from(&self.report.slots);
+        }
+        self.role_is(health);
     }
 
     /// Takes over what the server says of its place among others.
@@ -170,7 +269,8 @@ impl Keeper {
             Phase::Serving => {
                 self.report.state = State::Staging;
                 self.disarm(Timer::Healthy);
-                format!("does not answer for {waited} s: {}", self.last_silence)
+                let what = if self.answers { "serve" } else { "answer" };
+                format!("does not {what} for {waited} s: {}", self.last_silence)
             }
             _ => return,
         };
@@ -197,6 +297,7 @@ impl Keeper {
             | Phase::Reading
             | Phase::Preparing
             | Phase::Pausing
+            | Phase::Gating
             | Phase::Finishing
             | Phase::CleaningUp
             | Phase::Done => {}
@@ -278,7 +379,9 @@ impl Keeper {
         self.ending = Some(ending);
         self.notes = Notes::default();
         self.report.state = State::Draining;
-        for timer in [Timer::ReadDeadline, Timer::Reread, Timer::Restart, Timer::Healthy, Timer::Silent] {
+        let timers =
+            [Timer::ReadDeadline, Timer::Reread, Timer::Restart, Timer::Gate, Timer::Healthy, Timer::Silent];
+        for timer in timers {
             self.disarm(timer);
         }
         if self.phase == Phase::Preparing {

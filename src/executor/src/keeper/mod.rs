@@ -4,6 +4,9 @@
 //! One Mesos task goes through: read the keys, prepare the host, then start, serve, and start again
 //! for as long as it lives; at last stop, report, clean up.
 //!
+//! A node of a redis cluster passes a gate before each start: as long as a replica has newer data than it, or
+//! may have, it must not start as the master it was. It waits there, and says for what.
+//!
 //! A server that hangs (its process lives, no probe is answered) is left alone: it may be writing a
 //! dump or be stopped by a debugger, and a kill could lose what only it has. It does not serve, though:
 //! after `silent_after` it is reported as `staging` with what is known of it, and as `running` again once
@@ -24,7 +27,7 @@ use overlord_mesos::v1::TaskState;
 use rand::{Rng, SeedableRng, rngs::SmallRng};
 
 use crate::{
-    Disposal, Exit, Instance, Keys, Signal,
+    Clearance, Disposal, Exit, Instance, Keys, Signal, StartRequest,
     report::{self, Status},
 };
 
@@ -94,6 +97,8 @@ pub(crate) enum Input {
     Read { number: u64, keys: Result<Option<Keys>, String> },
     /// Answer to [`Effect::Prepare`].
     Prepared(Result<(), String>),
+    /// Answer to [`Effect::Gate`].
+    Gated { run: u64, clearance: Result<Clearance, String> },
     /// Answer to [`Effect::Start`].
     Started { run: u64, pid: Result<u32, String> },
     /// Answer to [`Effect::Probe`].
@@ -128,6 +133,8 @@ pub(crate) enum Timer {
     Reread,
     /// The pause before the next start is over.
     Restart,
+    /// Ask again whether the node may start.
+    Gate,
     /// SIGTERM was not enough.
     Stop,
     /// Serving long enough to forget earlier deaths.
@@ -147,8 +154,10 @@ pub(crate) enum Effect {
     Prepare { instance: Instance, conf: String },
     /// Do not wait for [`Effect::Prepare`] any longer.
     AbandonPrepare,
-    /// Start the server; first write `conf` when there is one.
-    Start { run: u64, instance: Instance, conf: Option<String> },
+    /// Ask whether the node may start.
+    Gate { run: u64, instance: Instance, request: StartRequest },
+    /// Start the server; first write `conf` and `nodes_conf` when there are some.
+    Start { run: u64, instance: Instance, conf: Option<String>, nodes_conf: Option<String> },
     /// Probe after a while.
     Probe { run: u64, instance: Instance, after: Duration },
     /// Bring the running server from one text to another, then the file. `started` is what it was started with.
@@ -173,6 +182,8 @@ enum Phase {
     Preparing,
     /// No process; a next start is due.
     Pausing,
+    /// No process; it is asked whether the node may start.
+    Gating,
     /// A process is being started or does not serve yet.
     Starting,
     /// It serves.
@@ -201,6 +212,8 @@ enum Ending {
 #[derive(Debug, Default)]
 struct Notes {
     life: String,
+    /// What the gate said.
+    gate: String,
     config: String,
     silence: String,
 }
@@ -257,8 +270,14 @@ pub(crate) struct Keeper {
     /// Number of the newest start.
     run: u64,
     process: Process,
+    /// How often in a row the gate said to wait.
+    asks: u32,
     probes: u32,
+    /// How long the probes of this start have waited.
+    waited: Duration,
     last_silence: String,
+    /// The server answers, and does not serve.
+    answers: bool,
     served: bool,
     deaths: u32,
     launch: Launch,
@@ -290,8 +309,11 @@ impl Keeper {
             last_word: None,
             run: 0,
             process: Process::None,
+            asks: 0,
             probes: 0,
+            waited: Duration::ZERO,
             last_silence: String::new(),
+            answers: false,
             served: false,
             deaths: 0,
             launch: Launch::default(),
@@ -319,6 +341,7 @@ impl Keeper {
             }
             Input::Read { number, keys } => self.on_read(number, keys),
             Input::Prepared(result) => self.on_prepared(result),
+            Input::Gated { run, clearance } => self.on_gated(run, clearance),
             Input::Started { run, pid } => self.on_started(run, pid),
             Input::Probed { run, health } => self.on_probed(run, health),
             Input::Exited { run, exit } => self.on_exited(run, &exit),
@@ -389,7 +412,8 @@ impl Keeper {
                 let why = format!("gave up reading etcd after {waited} s: {why}");
                 self.fail(why);
             }
-            Timer::ReadDeadline | Timer::Restart => {}
+            Timer::Gate if self.phase == Phase::Gating => self.ask_gate(),
+            Timer::ReadDeadline | Timer::Restart | Timer::Gate => {}
             Timer::Reread => self.read_now(),
             Timer::Stop => {
                 if let Process::Lives(pid) = self.process {
@@ -413,6 +437,7 @@ impl Keeper {
             | Phase::Reading
             | Phase::Preparing
             | Phase::Pausing
+            | Phase::Gating
             | Phase::Bouncing
             | Phase::Stopping
             | Phase::Finishing
@@ -441,7 +466,7 @@ impl Keeper {
         let notes = match &self.ending {
             Some(Ending::Failed(why)) => why.clone(),
             Some(Ending::Killed | Ending::Shutdown) | None => {
-                let notes = [&self.notes.silence, &self.notes.config, &self.notes.life];
+                let notes = [&self.notes.silence, &self.notes.gate, &self.notes.config, &self.notes.life];
                 let notes: Vec<&str> =
                     notes.into_iter().map(String::as_str).filter(|note| !note.is_empty()).collect();
                 notes.join("; ")

@@ -1,5 +1,7 @@
 //! The keeper's decisions, one story a test.
 
+mod gated;
+
 use overlord_api::{Kind, OnDisk};
 
 use super::*;

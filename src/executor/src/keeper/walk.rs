@@ -20,6 +20,8 @@ struct World {
     pending: Vec<Effect>,
     alive: Option<u32>,
     run: u64,
+    /// The start that the gate has allowed.
+    cleared: Option<u64>,
     applying: bool,
     next_pid: u32,
     info: Info,
@@ -31,15 +33,16 @@ struct World {
 }
 
 impl World {
-    fn new(seed: u64) -> Self {
+    fn new(seed: u64, kind: Kind) -> Self {
         Self {
             keeper: Keeper::new(Limits::default(), seed),
             pending: Vec::new(),
             alive: None,
             run: 0,
+            cleared: None,
             applying: false,
             next_pid: 100,
-            info: crate::instance::tests::info(Kind::Redis, address(), TASK),
+            info: crate::instance::tests::info(kind, address(), TASK),
             conf: "a 1".to_owned(),
             last: None,
             again: false,
@@ -61,6 +64,17 @@ impl World {
                     assert!(!self.applying, "a start in the middle of a change");
                     assert!(*run > self.run);
                     self.run = *run;
+                    let cleared = self.cleared.take();
+                    assert_eq!(cleared, self.is_cluster().then_some(*run), "a start that nothing allows");
+                }
+                Effect::Gate { run, .. } => {
+                    assert!(self.is_cluster() && self.alive.is_none() && *run > self.run);
+                    let asked = self
+                        .pending
+                        .iter()
+                        .any(|e| matches!(e, Effect::Gate { run: other, .. } if other == run));
+                    assert!(!asked, "asked twice at once");
+                    self.cleared = None;
                 }
                 Effect::Apply { .. } => {
                     assert!(!self.applying, "two changes at once");
@@ -87,6 +101,10 @@ impl World {
         });
     }
 
+    fn is_cluster(&self) -> bool {
+        self.info.kind == Kind::RedisCluster
+    }
+
     fn check_report(&mut self, status: &Status) {
         if let Some(last) = &self.last {
             assert!(self.again || last != status, "a report without a change: {status:?}");
@@ -97,6 +115,7 @@ impl World {
                 "back to the start"
             );
             assert!(status.report.restart >= last.report.restart);
+            assert!(status.report.emptied >= last.report.emptied);
         }
         if status.report.state == State::Running {
             assert_eq!(status.report.pid, self.alive, "running without a process");
@@ -122,6 +141,18 @@ impl World {
                 Input::Read { number, keys: if bad { Err(why()) } else { Ok((!gone).then_some(keys)) } }
             }
             Effect::Prepare { .. } => Input::Prepared(if bad { Err(why()) } else { Ok(()) }),
+            Effect::Gate { run, .. } => {
+                let clearance = match mood {
+                    0 => Err(why()),
+                    1 | 2 => Ok(Clearance::Wait(why())),
+                    _ => {
+                        self.cleared = Some(run);
+                        let nodes_conf = (mood == 4).then(|| "nodes".to_owned());
+                        Ok(Clearance::Start { nodes_conf, emptied: mood == 5, note: String::new() })
+                    }
+                };
+                Input::Gated { run, clearance }
+            }
             Effect::Start { run, .. } if bad => Input::Started { run, pid: Err(why()) },
             Effect::Start { run, .. } => {
                 self.next_pid += 1;
@@ -129,7 +160,8 @@ impl World {
                 Input::Started { run, pid: Ok(self.next_pid) }
             }
             Effect::Probe { run, .. } => {
-                let health = Health { serving: mood > 1, ..Health::default() };
+                let role = (mood > 2).then(|| "master".to_owned());
+                let health = Health { serving: mood > 1, role, ..Health::default() };
                 Input::Probed { run, health: if bad { Err(why()) } else { Ok(health) } }
             }
             Effect::Apply { .. } => {
@@ -184,8 +216,9 @@ proptest! {
         seed: u64,
         events in proptest::collection::vec((0u8..12, 0usize..16, 0u8..6), 0..120),
         shutdown: bool,
+        kind in prop_oneof![Just(Kind::Redis), Just(Kind::RedisCluster)],
     ) {
-        let mut world = World::new(seed);
+        let mut world = World::new(seed, kind);
         let cluster = ClusterName::new("orders").unwrap();
         let task = Task { id: TASK.to_owned(), cluster, address: address(), grace: None };
         world.step(Input::Launch(TASK.to_owned(), Ok(task)));

@@ -85,10 +85,17 @@ pub(crate) fn make_dir(dir: &Path) -> Result<(), MachineError> {
 
 /// At most `limit` bytes of a file; `None` when it is absent.
 pub(crate) fn read_limited(path: &Path, limit: u64) -> io::Result<Option<String>> {
+    let text =
+        |bytes| String::from_utf8(bytes).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error));
+    read_bytes(path, limit)?.map(text).transpose()
+}
+
+/// The same, whatever the bytes are.
+pub(crate) fn read_bytes(path: &Path, limit: u64) -> io::Result<Option<Vec<u8>>> {
     let file = OpenOptions::new().read(true).custom_flags(nofollow()).open(path);
-    let mut text = String::new();
+    let mut bytes = Vec::new();
     match file {
-        Ok(file) => file.take(limit).read_to_string(&mut text).map(|_| Some(text)),
+        Ok(file) => file.take(limit).read_to_end(&mut bytes).map(|_| Some(bytes)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error),
     }

@@ -2,6 +2,7 @@
 
 mod console;
 mod files;
+mod gate;
 mod install;
 mod process;
 mod procfs;
@@ -16,18 +17,23 @@ use std::{
 
 use async_trait::async_trait;
 use jiff::Timestamp;
+use overlord_api::Address;
 use overlord_engines::{AdminError, Change, EngineAdmin, Health, ServerConf, command, connect};
 use tokio::sync::Mutex;
 
 pub use self::install::Install;
 use self::{files::Lock, process::Alive};
 use crate::{
-    Disposal, Instance, Layout, LiveError, Machine, MachineError, NoAnswer, Signal, Started, machine::chain,
-    meta::Meta,
+    Clearance, Disposal, Instance, Layout, LiveError, Machine, MachineError, NoAnswer, Signal, StartRequest,
+    Started, machine::chain, meta::Meta,
 };
 
 /// How long the executor that had the port before may take to clean up.
 const LOCK_PATIENCE: Duration = Duration::from_secs(30);
+
+/// How long a server that was killed may take to let go of its port, and how often that is looked at.
+const EXIT_PATIENCE: Duration = Duration::from_secs(5);
+const EXIT_POLL: Duration = Duration::from_millis(20);
 
 /// Time for connecting to the server, and for one question.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
@@ -123,10 +129,9 @@ impl Machine for LinuxMachine {
         let dir = self.layout.work_dir(instance);
         let leftovers = procfs::servers_in(&dir, instance.engine().binary());
         process::stop_leftovers(leftovers, &dir).await?;
-        if !procfs::is_free(instance.address)
-            && let Some(by) = procfs::listener(instance.address)
-        {
-            return Err(MachineError::PortTaken { port: instance.address.port, by });
+        let bus = instance.node.map(|node| Address::new(instance.address.ip, node.bus_port));
+        for address in [Some(instance.address), bus].into_iter().flatten() {
+            free(address).await?;
         }
         let (layout, instance, conf) = (self.layout.clone(), instance.clone(), conf.to_owned());
         self.blocking(move || workdir::take(&layout, &instance, &Meta::new(&instance, argv), &conf, now()))
@@ -144,6 +149,15 @@ impl Machine for LinuxMachine {
             workdir::take(&layout, &instance, &Meta::new(&instance, argv), &conf, now())
         })
         .await
+    }
+
+    async fn gate(&self, instance: &Instance, request: &StartRequest) -> Result<Clearance, MachineError> {
+        gate::ask(&self.layout, instance, request).await
+    }
+
+    async fn write_nodes_conf(&self, instance: &Instance, text: &str) -> Result<(), MachineError> {
+        let (layout, instance, text) = (self.layout.clone(), instance.clone(), text.to_owned());
+        self.blocking(move || gate::replace(&layout, &instance, &text, now())).await
     }
 
     async fn start(&self, instance: &Instance) -> Result<Started, MachineError> {
@@ -205,6 +219,8 @@ impl Machine for LinuxMachine {
             | AdminError::Broken { .. }
             | AdminError::Closed { .. }
             | AdminError::Protocol { .. }
+            | AdminError::View { .. }
+            | AdminError::Replication { .. }
             | AdminError::Loading { .. }
             | AdminError::Fenced { .. } => LiveError::NoAnswer(chain(&error)),
         })
@@ -228,6 +244,23 @@ impl Machine for LinuxMachine {
         *self.lock.lock().await = None;
         result
     }
+}
+
+/// Makes sure that nobody listens there.
+async fn free(address: Address) -> Result<(), MachineError> {
+    let mut polls = EXIT_PATIENCE.as_millis() / EXIT_POLL.as_millis();
+    while !procfs::is_free(address) {
+        match procfs::listener(address) {
+            None => break,
+            // A killed server lets go of its files before it lets go of its sockets, and tells nobody.
+            Some(by) if by == procfs::UNKNOWN && polls > 0 => {
+                polls -= 1;
+                tokio::time::sleep(EXIT_POLL).await;
+            }
+            Some(by) => return Err(MachineError::PortTaken { port: address.port, by }),
+        }
+    }
+    Ok(())
 }
 
 #[expect(

@@ -88,6 +88,9 @@ pub(crate) fn is_free(address: Address) -> bool {
     !TcpListener::bind(address.socket()).is_err_and(|error| error.kind() == ErrorKind::AddrInUse)
 }
 
+/// A listener that no process owns: it is another user's, or its process is on its way out.
+pub(crate) const UNKNOWN: &str = "an unknown process";
+
 /// Who listens where a server on `address` would: `pid N (name)`, or `an unknown process`.
 pub(crate) fn listener(address: Address) -> Option<String> {
     let inodes: Vec<String> = ["/proc/net/tcp", "/proc/net/tcp6"]
@@ -108,10 +111,7 @@ pub(crate) fn listener(address: Address) -> Option<String> {
                 .is_some_and(|inode| inodes.iter().any(|listening| listening == inode))
         })
     });
-    Some(owner.map_or_else(
-        || "an unknown process".to_owned(),
-        |owner| format!("pid {} ({})", owner.pid, owner.name()),
-    ))
+    Some(owner.map_or_else(|| UNKNOWN.to_owned(), |owner| format!("pid {} ({})", owner.pid, owner.name())))
 }
 
 /// Inodes of the sockets in `table` (of /proc/net/tcp or tcp6) that listen on `address` or on all.

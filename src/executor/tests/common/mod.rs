@@ -162,6 +162,7 @@ pub fn info(kind: Kind, address: Address, task: &str) -> Info {
         weight: 1,
         resources: Resources { cpu_millis: 100, memory: 64 << 20, disk: 0 },
         on_disk: OnDisk::Delete,
+        launches: 0,
         desired: Desired { state: State::Running, config: 1, restart: 0 },
         observed: Observed {
             state: State::Pending,
@@ -177,6 +178,7 @@ pub fn info(kind: Kind, address: Address, task: &str) -> Info {
             restart_needed: false,
             config_refused: None,
             restarts: 0,
+            emptied: 0,
             failures: 0,
         },
     }

@@ -1,0 +1,104 @@
+//! What a cluster in trouble must not be made worse by.
+
+use super::*;
+
+#[test]
+fn a_replica_that_lost_its_link_hours_before_does_not_take_over_from_a_master_with_its_data() {
+    let world = World::new().down(1).node(4, |node| node.link = Link::LongDown);
+    assert_eq!(orders(&world.plan()), []);
+}
+
+#[test]
+fn a_master_that_reads_its_data_is_not_dead() {
+    let mut world = World::new().down(1).node(1, |node| node.look = Said::Loads);
+    world = world.node(4, |node| (node.link, node.keys) = (Link::NeverUp, 7));
+    world.now = samples::at(3600);
+    assert_eq!(orders(&world.plan()), []);
+}
+
+#[test]
+fn of_two_dead_masters_one_is_succeeded_at_a_time() {
+    let world = World::sized(5).down(0).down(1).orphan(5).orphan(6);
+    let plan = world.plan();
+    assert_eq!(orders(&plan), [(5, FORCE)]);
+    assert!(plan.next().is_some_and(|next| next < samples::at(61)), "{plan:?}");
+    let mut sent = Sent::default();
+    let task = world.instances[5].info.mesos_task_id.clone();
+    sent.failovers.insert(task, HandOver { at: samples::at(60), force: true });
+    assert_eq!(orders(&world.plan_sent(&sent)), []);
+    // It has taken over.
+    let world = world
+        .node(5, |node| (node.copies, node.slots, node.epoch) = (None, Some(0), 9))
+        .node(0, |node| node.slots = None);
+    let later = World { now: samples::at(61), ..world };
+    assert_eq!(orders(&later.plan_sent(&sent)), [(6, FORCE)]);
+}
+
+#[test]
+fn nobody_is_forgotten_while_a_record_cannot_be_read() {
+    let mut world = World::new();
+    world.stranger = Some(false);
+    world.instances.remove(4);
+    world.damaged = vec![("info".to_owned(), "nonsense".to_owned())];
+    assert_eq!(orders(&world.plan()), []);
+}
+
+#[test]
+fn losses_of_two_members_of_a_shard_are_told_once_each() {
+    let mut world = World::new().info(1, |info| info.observed.emptied = 1);
+    world = world.info(4, |info| info.observed.emptied = 1);
+    let plan = world.plan();
+    assert_eq!(plan.losses.len(), 2);
+    world.remember(&plan);
+    assert!(world.plan().losses.is_empty());
+}
+
+#[test]
+fn all_shards_that_lost_keys_are_named() {
+    let world = (0..3).fold(World::new(), |w, member| w.info(member, |info| info.observed.emptied = 1));
+    let plan = world.plan();
+    let message = condition(&plan, ConditionType::DataLost).unwrap();
+    assert!(
+        message.starts_with("shard 0 lost its keys") && message.contains("so did shards 1, 2;"),
+        "{message}"
+    );
+}
+
+#[test]
+fn without_a_majority_replicas_take_over_by_a_persons_word_one_by_one() {
+    let mut world = World::new().down(0).down(1).orphan(3).orphan(4);
+    world.recover = true;
+    assert_eq!(orders(&world.plan()), [(3, Command::TakeOver)]);
+    let world = world
+        .node(3, |node| (node.copies, node.slots, node.epoch) = (None, Some(0), 9))
+        .node(0, |node| node.slots = None);
+    // A majority is back: the rest is an election.
+    assert_eq!(orders(&world.plan()), [(4, FORCE)]);
+}
+
+#[test]
+fn a_replaced_node_is_kept_as_long_as_its_successor_has_no_copy() {
+    let world = World::new().info(4, |info| info.incarnation = 1).node(4, |node| node.link = Link::NeverUp);
+    let spare = NodeId::derive(&samples::record(1).uid, 4, 0);
+    let keeps = |mut world: World, link| {
+        world = world.node(4, |node| node.link = link);
+        world.spare = Some((spare, 1));
+        !orders(&world.plan()).iter().any(|(_, command)| *command == Command::Forget { id: spare })
+    };
+    assert!(keeps(world, Link::NeverUp));
+    let world = World::new().info(4, |info| info.incarnation = 1);
+    assert!(!keeps(world, Link::Up));
+}
+
+#[test]
+fn a_member_that_finds_no_other_host_may_have_its_own_again() {
+    let mut world = World::new().info(4, |info| {
+        (info.observed.state, info.observed.failures) = (State::Failed, 9);
+    });
+    world = world.node(4, |node| node.look = Said::Refuses);
+    let address = world.instances[4].info.address();
+    world.now = samples::at(300);
+    assert_eq!(launches(&world.plan()), [(4, Place::Elsewhere(address))]);
+    world.now = samples::at(606);
+    assert_eq!(launches(&world.plan()), [(4, Place::Any(address))]);
+}
