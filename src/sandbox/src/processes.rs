@@ -7,6 +7,7 @@ use std::{
     fs::{self, File},
     io,
     os::unix::process::ExitStatusExt as _,
+    path::Path,
     process::Stdio,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
@@ -43,7 +44,9 @@ pub struct Processes {
 impl Processes {
     /// Processes that start through util-linux' `setsid`, and are known to the supervisor, if there is one.
     pub fn new(supervisor: Option<Arc<SupervisorPipe>>) -> Self {
-        Self::through(vec!["setsid".into()], supervisor)
+        // By its path: a search along PATH costs every start some failed ones.
+        let known = ["/usr/bin/setsid", "/bin/setsid"].into_iter().find(|path| Path::new(path).exists());
+        Self::through(vec![known.unwrap_or("setsid").into()], supervisor)
     }
 
     /// As [`Self::new`], with another command that calls `setsid(2)` and then executes its arguments without forking.
@@ -95,6 +98,19 @@ impl Processes {
     }
 }
 
+/// How much an agent's processes stand back, as `nice` has it.
+const NICENESS: i32 = 10;
+
+/// Agents are other machines: what runs on them must not take the processor from Mesos, etcd and the controller.
+fn yield_to_masters(pid: Option<u32>) {
+    let pid = pid.and_then(|pid| i32::try_from(pid).ok()).and_then(rustix::process::Pid::from_raw);
+    if let Some(pid) = pid
+        && let Err(error) = rustix::process::setpriority_process(Some(pid), NICENESS)
+    {
+        tracing::debug!(%error, "an executor keeps its priority");
+    }
+}
+
 impl Drop for Processes {
     /// For those who do not come to [`Processes::shutdown`]: nothing is left running.
     fn drop(&mut self) {
@@ -130,6 +146,7 @@ impl Launcher for Processes {
             .spawn(&start, stdout, stderr)
             .map_err(|error| failed("failed to run the executor in", &error))?;
         let pid = child.id();
+        yield_to_masters(pid);
         // A child that is not reaped keeps its entry in /proc.
         let session = pid.and_then(Session::of_leader);
         if let Some(session) = session {
