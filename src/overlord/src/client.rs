@@ -2,6 +2,7 @@
 
 use std::{collections::VecDeque, time::Duration};
 
+use overlord_api::Task;
 use overlord_server::{
     REQUESTED_BY,
     view::{ApplyView, DeleteView, ErrorBody, ErrorView, TaskPatch, TaskView, WatchLine},
@@ -95,6 +96,10 @@ impl Client {
 
     pub(crate) async fn delete_cluster(&self, name: &str) -> Result<DeleteView, Refusal> {
         self.ask(self.request(Method::DELETE, &format!("/v1/clusters/{}", segment(name)))).await
+    }
+
+    pub(crate) async fn post_task(&self, task: &Task) -> Result<TaskView, Refusal> {
+        self.ask(self.request(Method::POST, "/v1/tasks").json(task)).await
     }
 
     pub(crate) async fn patch_task(&self, id: &str, patch: TaskPatch) -> Result<TaskView, Refusal> {

@@ -3,15 +3,19 @@
 use std::fmt::Write as _;
 
 use jiff::Timestamp;
-use overlord_api::{Cluster, EventLevel, Persistence, parse_revision, quantity};
+use overlord_api::{Cluster, EventLevel, Kind, Persistence, Shape, parse_revision, quantity};
 use overlord_reconcile::{Clock as _, SystemClock};
 use overlord_server::view::{ClusterView, EventView, InstanceView, ListView, TaskView};
+use serde::Serialize;
 
 use crate::{
     age,
     client::{Client, segment},
     client_settings::ServerArgs,
-    commands::get::{Columns, instance_table, note, task_table},
+    commands::{
+        get::{Columns, instance_table, note, task_table},
+        shards::{ShardView, Wanted, order, shards},
+    },
     failure::Failure,
     output,
     table::{Table, printable},
@@ -41,14 +45,30 @@ struct Which {
     #[arg(value_name = "NAME")]
     name: String,
 
+    /// Output format
+    #[arg(short, long, value_name = "FORMAT")]
+    output: Option<PageFormat>,
+
     #[command(flatten)]
     server: ServerArgs,
 }
 
-/// All that is known of a cluster.
-#[derive(Debug)]
+/// `-o`
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum PageFormat {
+    /// All of it as JSON.
+    Json,
+    /// All of it as YAML.
+    Yaml,
+}
+
+/// All that is known of a cluster. Field names are interfaces.
+#[derive(Debug, Serialize)]
 struct Page {
     cluster: ClusterView,
+    /// `redis_cluster` only.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    shards: Vec<ShardView>,
     instances: Vec<InstanceView>,
     tasks: Vec<TaskView>,
     events: Vec<EventView>,
@@ -72,22 +92,45 @@ pub(crate) async fn run(args: Args) -> Result<(), Failure> {
     let of_cluster =
         |view: &TaskView| view.task.as_ref().is_some_and(|task| task.cluster.as_str() == which.name);
     let tasks = tasks.items.into_iter().filter(of_cluster).collect();
-    let page = Page { cluster, instances, tasks, events };
-    output::print(&page.render(SystemClock::new().now()))
+    let page = Page::new(cluster, instances, tasks, events);
+    let text = match which.output {
+        None => page.render(SystemClock::new().now()),
+        Some(PageFormat::Json) => output::json(&page)?,
+        Some(PageFormat::Yaml) => output::yaml(&page)?,
+    };
+    output::print(&text)
 }
 
 impl Page {
-    fn render(mut self, now: Timestamp) -> String {
+    fn new(
+        cluster: ClusterView,
+        mut instances: Vec<InstanceView>,
+        mut tasks: Vec<TaskView>,
+        mut events: Vec<EventView>,
+    ) -> Self {
+        instances.sort_by_key(order);
+        tasks.sort_by_key(|view| std::cmp::Reverse(view.task.as_ref().and_then(|task| task.requested_at)));
+        tasks.truncate(TASKS);
+        events.sort_by_key(|view| view.event.as_ref().map(|event| event.last));
+        let shards = match cluster.kind {
+            Some(Kind::RedisCluster) => shards(&instances, wanted(&cluster)),
+            Some(Kind::Redis | Kind::Memcache) | None => Vec::new(),
+        };
+        Self { cluster, shards, instances, tasks, events }
+    }
+
+    fn render(&self, now: Timestamp) -> String {
         let mut text = String::new();
         self.head(&mut text);
         self.spec(&mut text);
         self.conditions(&mut text, now);
-        self.instances.sort_by_key(|view| (view.info.as_ref().map(|info| info.member), view.address));
-        section(&mut text, "Members", &instance_table(Columns::Few, now, &self.instances).without("CLUSTER"));
+        if self.shards.is_empty() {
+            let table = instance_table(Columns::Few, now, &self.instances);
+            section(&mut text, "Members", &table.without("CLUSTER"));
+        } else {
+            self.shards(&mut text, now);
+        }
         self.messages(&mut text);
-        self.tasks
-            .sort_by_key(|view| std::cmp::Reverse(view.task.as_ref().and_then(|task| task.requested_at)));
-        self.tasks.truncate(TASKS);
         section(&mut text, "Tasks", &task_table(Columns::Few, now, &self.tasks).without("CLUSTER"));
         self.events(&mut text, now);
         text
@@ -149,6 +192,54 @@ impl Page {
         section(text, "Conditions", &table);
     }
 
+    /// The members of a redis cluster, shard by shard, and what is odd about a shard below them all.
+    fn shards(&self, text: &mut String, now: Timestamp) {
+        let mut table = Table::new(&[
+            "SHARD", "ROLE", "MEMBER", "STATE", "ADDRESS", "HOST", "RACK", "SLOTS", "LINK", "EPOCH",
+            "RESTARTS", "SINCE", "MESSAGE",
+        ]);
+        let number = |shard: Option<u32>| shard.map(|shard| shard.to_string()).unwrap_or_default();
+        let members = self.shards.iter().flat_map(|shard| {
+            shard.members.iter().map(|member| (Some(shard.shard), Some(member), member.address))
+        });
+        // Values that cannot be read belong to no shard that is known.
+        let listed = |address| {
+            self.shards.iter().flat_map(|shard| &shard.members).any(|member| member.address == address)
+        };
+        let others = self.instances.iter().map(|view| view.address).filter(|address| !listed(*address));
+        for (shard, member, address) in members.chain(others.map(|address| (None, None, address))) {
+            let view = self.instances.iter().find(|view| view.address == address);
+            let info = view.and_then(|view| view.info.as_ref());
+            let role = member.and_then(|member| {
+                let role = member.role.clone()?;
+                Some(if member.current { role } else { format!("was {role}") })
+            });
+            table.row([
+                number(shard),
+                role.unwrap_or_default(),
+                number(info.map(|info| info.member)),
+                info.map(|info| info.observed.state.to_string()).unwrap_or_default(),
+                address.to_string(),
+                info.map(|info| info.host.clone()).unwrap_or_default(),
+                info.and_then(|info| info.rack.clone()).unwrap_or_default(),
+                member.and_then(|member| member.slots.clone()).unwrap_or_default(),
+                member.and_then(|member| member.link.clone()).unwrap_or_default(),
+                member.and_then(|member| member.epoch).map(|epoch| epoch.to_string()).unwrap_or_default(),
+                info.map(|info| info.observed.restarts.to_string()).unwrap_or_default(),
+                info.map(|info| age::since(info.observed.since, now)).unwrap_or_default(),
+                info.map(|info| info.observed.message.clone())
+                    .or_else(|| view.and_then(|view| view.error.clone()))
+                    .unwrap_or_default(),
+            ]);
+        }
+        section(text, "Shards", &table);
+        for ShardView { shard, notes, .. } in &self.shards {
+            for note in notes {
+                let _ = writeln!(text, "  shard {shard}: {}", printable(note));
+            }
+        }
+    }
+
     /// Long messages, whole and one below the other: what the engine said, the last lines of console.log.
     fn messages(&self, text: &mut String) {
         for view in &self.instances {
@@ -162,8 +253,7 @@ impl Page {
         }
     }
 
-    fn events(&mut self, text: &mut String, now: Timestamp) {
-        self.events.sort_by_key(|view| view.event.as_ref().map(|event| event.last));
+    fn events(&self, text: &mut String, now: Timestamp) {
         let mut table = Table::new(&["LAST", "FIRST", "COUNT", "LEVEL", "OBJECT", "REASON", "MESSAGE"]);
         for view in &self.events {
             if let Some(event) = &view.event {
@@ -201,6 +291,14 @@ fn section(text: &mut String, title: &str, table: &Table) {
     }
 }
 
+/// What the accepted spec of a redis cluster wants.
+fn wanted(cluster: &ClusterView) -> Option<Wanted> {
+    match parse_revision(cluster.manifest.as_deref()?).ok()?.spec.shape {
+        Shape::RedisCluster { masters, replicas_per_master } => Some(Wanted { masters, replicas_per_master }),
+        Shape::Redis { .. } | Shape::Memcache { .. } => None,
+    }
+}
+
 /// The spec in a few lines; `overlord get cluster NAME -o yaml` has it whole.
 fn summary(cluster: &Cluster) -> Vec<(&'static str, String)> {
     let spec = &cluster.spec;
@@ -222,9 +320,15 @@ fn summary(cluster: &Cluster) -> Vec<(&'static str, String)> {
         .map(|spread| format!("{} {:?}", spread.by.as_str(), spread.rule).to_lowercase())
         .collect();
     let config: Vec<String> = spec.config.iter().map(|(name, value)| format!("{name} {value}")).collect();
+    let size = match spec.shape {
+        Shape::RedisCluster { masters, replicas_per_master } => {
+            ("masters", format!("{masters}, replicas of each: {replicas_per_master}"))
+        }
+        Shape::Redis { .. } | Shape::Memcache { .. } => ("members", spec.shape.members().to_string()),
+    };
     let mut lines = vec![
         ("version", spec.version.clone()),
-        ("members", spec.shape.members().to_string()),
+        size,
         ("resources", resources),
         ("persistence", persistence.to_owned()),
     ];
@@ -242,15 +346,16 @@ fn summary(cluster: &Cluster) -> Vec<(&'static str, String)> {
 
 #[cfg(test)]
 mod tests {
-    use overlord_api::{Event, Kind, Phase, Status};
+    use overlord_api::{Event, Phase, Status};
 
     use super::*;
+    use crate::commands::shards::tests::view;
 
     #[test]
     fn a_page_has_every_section_even_when_there_is_nothing() {
         let cluster =
             ClusterView { name: "orders".into(), config_revision: Some(3), ..ClusterView::default() };
-        let page = Page { cluster, instances: Vec::new(), tasks: Vec::new(), events: Vec::new() };
+        let page = Page::new(cluster, Vec::new(), Vec::new(), Vec::new());
         let text = page.render(Timestamp::UNIX_EPOCH);
         assert!(text.contains("no controller has looked at it yet"), "{text}");
         for section in ["Conditions: none", "Members: none", "Tasks: none", "Events: none"] {
@@ -293,18 +398,62 @@ mod tests {
             ..ClusterView::default()
         };
         let events = vec![event("Restarted", 90), event("Launched", 10)];
-        let page = Page { cluster: cluster.clone(), instances: Vec::new(), tasks: Vec::new(), events };
+        let page = Page::new(cluster.clone(), Vec::new(), Vec::new(), events);
         let text = page.render(at(100));
         assert!(!text.contains("Note:"), "{text}");
         assert!(text.contains("2 (a newer spec waits to be looked at)"), "{text}");
         assert!(text.find("Launched").unwrap() < text.find("Restarted").unwrap(), "{text}");
         assert!(text.contains("10s    100s    3       warning"), "{text}");
         cluster.status.iter_mut().for_each(|status| status.phase = Phase::Creating);
-        let page = Page { cluster, instances: Vec::new(), tasks: Vec::new(), events: Vec::new() };
+        let page = Page::new(cluster, Vec::new(), Vec::new(), Vec::new());
         let text = page.render(at(100));
         assert!(
             text.contains("Phase:        Creating\nNote:         its status gives no reason\n"),
             "{text}"
         );
+    }
+
+    #[test]
+    fn a_redis_cluster_is_shown_shard_by_shard_with_what_is_odd() {
+        let cluster =
+            ClusterView { name: "orders".into(), kind: Some(Kind::RedisCluster), ..ClusterView::default() };
+        let unreadable = InstanceView {
+            cluster: "orders".into(),
+            address: "127.0.0.9:20009".parse().unwrap(),
+            info: None,
+            error: Some("cannot be read".into()),
+        };
+        let instances = vec![
+            view(0, "unreachable", "master", 1, "5461:x"),
+            view(1, "running", "master", 2, "5461:x"),
+            view(3, "running", "slave", 1, ""),
+            unreadable,
+        ];
+        let page = Page::new(cluster, instances, Vec::new(), Vec::new());
+        let text = page.render(Timestamp::UNIX_EPOCH);
+        let shown: Vec<String> = text
+            .lines()
+            .skip_while(|line| *line != "Shards:")
+            .take_while(|line| !line.is_empty())
+            .map(|line| line.split_whitespace().collect::<Vec<_>>().join(" "))
+            .collect();
+        assert_eq!(
+            shown,
+            [
+                "Shards:",
+                "SHARD ROLE MEMBER STATE ADDRESS HOST RACK SLOTS LINK EPOCH RESTARTS SINCE MESSAGE",
+                "0 slave 3 running 127.0.0.1:20003 127.0.0.1 r1 - up 1 0 0s -",
+                "0 was master 0 unreachable 127.0.0.1:20000 127.0.0.1 r1 5461 slots - 1 0 0s -",
+                "1 master 1 running 127.0.0.1:20001 127.0.0.1 r1 5461 slots - 2 0 0s -",
+                "- - - - 127.0.0.9:20009 - - - - - - - cannot be read",
+                "shard 0: no master: nobody is known to serve 0-8191; the last one was member 0 (epoch 1), which is \
+                 unreachable",
+                "shard 1: member 1 (epoch 2) serves other slots than 8192-16383",
+            ]
+        );
+        let json = output::json(&page).unwrap();
+        for part in ["\"shards\": [", "\"cluster\": {", "\"instances\": [", "\"tasks\": []", "\"notes\": ["] {
+            assert!(json.contains(part), "{part}: {json}");
+        }
     }
 }

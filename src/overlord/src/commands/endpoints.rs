@@ -5,6 +5,7 @@ use overlord_api::Endpoints;
 use crate::{
     client::{Client, segment},
     client_settings::ServerArgs,
+    commands::shards::slot_count,
     failure::Failure,
     output::{self, Format},
     table::Table,
@@ -39,6 +40,11 @@ pub(crate) async fn run(args: Args) -> Result<(), Failure> {
     output::print(&text)
 }
 
+/// Ranges as they are; of a digest how many slots it is of.
+fn slots(told: &str) -> String {
+    if told.contains(':') { format!("{} slots", slot_count(told)) } else { told.to_owned() }
+}
+
 fn table(endpoints: &Endpoints) -> Table {
     let mut table = Table::new(&["ALIAS", "ADDRESS", "WEIGHT", "ROLE", "SLOTS"]);
     for endpoint in &endpoints.endpoints {
@@ -47,8 +53,19 @@ fn table(endpoints: &Endpoints) -> Table {
             endpoint.address.to_string(),
             endpoint.weight.to_string(),
             endpoint.role.clone(),
-            endpoint.slots.clone().unwrap_or_default(),
+            endpoint.slots.as_deref().map(slots).unwrap_or_default(),
         ]);
     }
     table
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranges_are_shown_and_digests_counted() {
+        assert_eq!(slots("0-5460 5462"), "0-5460 5462");
+        assert_eq!(slots("5461:2b1d08058fb1ee2b"), "5461 slots");
+    }
 }

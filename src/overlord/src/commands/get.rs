@@ -9,6 +9,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use crate::{
     client::{Client, Refusal, segment},
     client_settings::ServerArgs,
+    commands::shards::order,
     failure::Failure,
     output::{self, Format},
     table::Table,
@@ -114,9 +115,7 @@ pub(crate) async fn run(args: Args) -> Result<(), Failure> {
             }
             let mut items = client.get::<ListView<InstanceView>>(&path).await?.items;
             items.retain(wanted);
-            items.sort_by_key(|view| {
-                (view.cluster.clone(), view.info.as_ref().map(|info| info.member), view.address)
-            });
+            items.sort_by_key(order);
             if let (Some(address), true) = (address, items.is_empty()) {
                 return Err(Failure::failed(
                     format!("there is no instance {address}"),

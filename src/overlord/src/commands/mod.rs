@@ -10,6 +10,7 @@ pub(crate) mod endpoints;
 pub(crate) mod executor;
 pub(crate) mod get;
 pub(crate) mod sandbox;
+pub(crate) mod shards;
 pub(crate) mod supervise;
 pub(crate) mod task;
 pub(crate) mod validate;

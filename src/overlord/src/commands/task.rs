@@ -1,6 +1,8 @@
 //! `overlord task`
 
-use overlord_api::TaskDesired;
+use std::collections::BTreeMap;
+
+use overlord_api::{ClusterName, Task, TaskDesired, TaskKind};
 use overlord_server::view::TaskPatch;
 
 use crate::{client::Client, client_settings::ServerArgs, failure::Failure, output};
@@ -19,6 +21,18 @@ enum What {
     Resume(Which),
     /// End a task where it is
     Abort(Which),
+    /// Take note of the keys a cluster lost, and give up masters that are lost without a majority
+    Recover(Lost),
+}
+
+#[derive(Debug, clap::Args)]
+struct Lost {
+    /// The cluster
+    #[arg(value_name = "NAME")]
+    cluster: ClusterName,
+
+    #[command(flatten)]
+    server: ServerArgs,
 }
 
 #[derive(Debug, clap::Args)]
@@ -32,21 +46,32 @@ struct Which {
 }
 
 pub(crate) async fn run(args: Args) -> Result<(), Failure> {
-    let (which, patch, done) = args.what.order();
-    let view = Client::new(&which.server)?.patch_task(&which.id, patch).await?;
+    let (which, desired, done) = match args.what {
+        What::Pause(which) => (which, TaskDesired::Pause, "will pause"),
+        What::Resume(which) => (which, TaskDesired::Run, "will go on"),
+        What::Abort(which) => (which, TaskDesired::Abort, "will be aborted"),
+        What::Recover(lost) => return recover(lost).await,
+    };
+    let view = Client::new(&which.server)?.patch_task(&which.id, patch_of(desired)).await?;
     output::print(&format!("task {} {done}\n", view.id))
 }
 
-impl What {
-    /// Of which task, what is asked for, and what a person is told.
-    fn order(self) -> (Which, TaskPatch, &'static str) {
-        let (which, desired, done) = match self {
-            Self::Pause(which) => (which, TaskDesired::Pause, "will pause"),
-            Self::Resume(which) => (which, TaskDesired::Run, "will go on"),
-            Self::Abort(which) => (which, TaskDesired::Abort, "will be aborted"),
-        };
-        (which, TaskPatch { desired, promote: (desired == TaskDesired::Run).then_some(true) }, done)
-    }
+async fn recover(lost: Lost) -> Result<(), Failure> {
+    let task = Task {
+        kind: TaskKind::Recover,
+        cluster: lost.cluster,
+        params: BTreeMap::new(),
+        requested_by: String::new(),
+        requested_at: None,
+        desired: TaskDesired::Run,
+    };
+    let view = Client::new(&lost.server)?.post_task(&task).await?;
+    output::print(&format!("task {} is asked for\n", view.id))
+}
+
+/// What is asked of a task; only a resume lets it pass its canary.
+fn patch_of(desired: TaskDesired) -> TaskPatch {
+    TaskPatch { desired, promote: (desired == TaskDesired::Run).then_some(true) }
 }
 
 #[cfg(test)]
@@ -55,13 +80,10 @@ mod tests {
 
     #[test]
     fn only_a_resume_lets_a_task_pass_its_canary() {
-        let which = || Which { id: "x".into(), server: ServerArgs::default() };
-        for (what, desired, promote) in [
-            (What::Pause(which()), TaskDesired::Pause, None),
-            (What::Resume(which()), TaskDesired::Run, Some(true)),
-            (What::Abort(which()), TaskDesired::Abort, None),
-        ] {
-            assert_eq!(what.order().1, TaskPatch { desired, promote });
+        for (desired, promote) in
+            [(TaskDesired::Pause, None), (TaskDesired::Run, Some(true)), (TaskDesired::Abort, None)]
+        {
+            assert_eq!(patch_of(desired), TaskPatch { desired, promote });
         }
     }
 }

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use overlord_api::{Condition, ConditionType, Phase, Status, Truth};
 use overlord_server::view::{ClusterView, InstanceView, TaskView};
 
-use crate::{age, output::Format, table::Table};
+use crate::{age, commands::shards::slot_count, output::Format, table::Table};
 
 /// How many columns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -121,7 +121,22 @@ pub(crate) fn cluster_table(columns: Columns, items: &[ClusterView]) -> Table {
 
 pub(crate) fn instance_table(columns: Columns, now: Timestamp, items: &[InstanceView]) -> Table {
     let few = ["CLUSTER", "MEMBER", "ADDRESS", "STATE", "ROLE", "RACK", "RESTARTS", "SINCE", "MESSAGE"];
-    let more = ["ALIAS", "WEIGHT", "VERSION", "INCARNATION", "CONFIG", "PID", "AGENT", "MESOS-TASK"];
+    let more = [
+        "ALIAS",
+        "WEIGHT",
+        "VERSION",
+        "INCARNATION",
+        "CONFIG",
+        "PID",
+        "AGENT",
+        "MESOS-TASK",
+        "HOST",
+        "SHARD",
+        "SLOTS",
+        "LINK",
+        "EPOCH",
+        "NODE-ID",
+    ];
     let mut table = headings(columns, &few, &more);
     for view in items {
         let Some(info) = &view.info else {
@@ -160,6 +175,12 @@ pub(crate) fn instance_table(columns: Columns, now: Timestamp, items: &[Instance
                 observed.pid.map(|pid| pid.to_string()).unwrap_or_default(),
                 info.agent_id.clone(),
                 info.mesos_task_id.clone(),
+                info.host.clone(),
+                info.shard.map(|shard| shard.to_string()).unwrap_or_default(),
+                observed.slots.as_deref().map(slot_count).unwrap_or_default(),
+                observed.link.clone().unwrap_or_default(),
+                observed.epoch.map(|epoch| epoch.to_string()).unwrap_or_default(),
+                info.node_id.clone().unwrap_or_default(),
             ]
         }));
     }
@@ -311,6 +332,13 @@ mod tests {
             let text = instance_table(columns, Timestamp::UNIX_EPOCH, std::slice::from_ref(&view)).render();
             assert!(text.contains("127.0.0.1:20000") && text.contains("bad"), "{text}");
         }
+        let text = instance_table(
+            Columns::All,
+            Timestamp::UNIX_EPOCH,
+            &[crate::commands::shards::tests::view(4, "running", "slave", 7, "")],
+        )
+        .render();
+        assert!(text.contains("up     7       000000"), "{text}");
         let text =
             cluster_table(Columns::All, &[ClusterView { name: "Bad Name".into(), ..ClusterView::default() }]);
         assert!(text.render().contains("no controller has looked at it yet"));

@@ -91,14 +91,20 @@ pub(crate) async fn ready(
     if !setup.is_empty() {
         let _ = writeln!(text, "{setup}");
     }
-    for kind in [Kind::Redis, Kind::Memcache] {
+    for kind in Kind::ALL {
         let Some(view) = applied.iter().find(|view| view.kind == kind) else { continue };
         let path = format!("/v1/clusters/{}/endpoints", segment(&view.name));
         let Some(endpoints) = client.find::<Endpoints>(&path).await? else { continue };
         let Some(endpoint) = endpoints.endpoints.first() else { continue };
         let (ip, port) = (endpoint.address.ip, endpoint.address.port);
         let _ = match kind {
-            Kind::Redis | Kind::RedisCluster => {
+            Kind::RedisCluster => {
+                let name = &view.name;
+                let _ = writeln!(text, "  redis-cli -c -h {ip} -p {port} set greeting hello      # {name}");
+                let _ = writeln!(text, "  redis-cli --cluster check {ip}:{port}");
+                writeln!(text, "  overlord describe cluster {name}")
+            }
+            Kind::Redis => {
                 writeln!(text, "  redis-cli -h {ip} -p {port} set greeting hello      # {}", view.name)
             }
             Kind::Memcache => {
