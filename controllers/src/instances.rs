@@ -210,7 +210,7 @@ async fn stranger(shared: &Shared, status: &TaskStatus) {
                     tracing::debug!(task, %error, "kill not sent");
                 }
                 shared.sync.ask(
-                    shared.clock.monotonic() + crate::pool::plan::SEND_AGAIN,
+                    shared.clock.monotonic() + crate::members::plan::SEND_AGAIN,
                     status.task_id.clone(),
                     status.agent_id.clone(),
                 );

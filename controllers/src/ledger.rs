@@ -16,7 +16,7 @@ use overlord_reconcile::{Cache, Entry, Revision, Versioned};
 use overlord_store::{Committed, Compare, Error, Fence, Store, Txn};
 use serde::de::DeserializeOwned;
 
-use crate::{Digest, digest, identity::uid8, pool::observed::Instance, tasks::Request};
+use crate::{Digest, digest, identity::uid8, members::observed::Instance, tasks::Request};
 
 /// A value below `clusters/`, as far as it is held.
 #[derive(Debug, Clone)]

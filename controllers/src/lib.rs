@@ -16,8 +16,8 @@ mod known;
 mod launcher;
 mod leader;
 mod ledger;
+pub mod members;
 mod mesos_task;
-pub mod pool;
 mod reconciliation;
 pub mod redis_cluster;
 #[cfg(test)]
@@ -33,7 +33,7 @@ pub use events::Happening;
 pub use known::Known;
 pub use leader::{Controllers, Error};
 pub use ledger::LedgerError;
-pub use pool::observed::Engines;
+pub use members::observed::Engines;
 pub use redis_cluster::observed::{Answer, Command, Commander, Look};
 pub use settings::{
     ATTRIBUTE_DATA, ATTRIBUTE_IP, Binary, Catalogue, DEFAULT_DATA_ROOT, EXECUTOR_CPU_MILLIS, EXECUTOR_MEMORY,

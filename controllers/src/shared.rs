@@ -18,7 +18,7 @@ use crate::{
     instances::TaskIndex,
     launcher::Launcher,
     ledger::Ledger,
-    pool::plan::{Blocked, Progress, Sent},
+    members::plan::{Blocked, Progress, Sent},
     reconciliation::Reconciliation,
 };
 

@@ -5,7 +5,7 @@ use overlord_api::{
     OnFailure, PARAM_PROMOTE, PARAM_REVISION, Task, TaskDesired, TaskKind, TaskPhase, TaskState, TaskStatus,
 };
 
-use crate::pool::plan::{Control, Plan, Progress};
+use crate::members::plan::{Control, Plan, Progress};
 
 /// Ended tasks kept of one cluster; older ones are removed with their status.
 pub(crate) const KEPT_TASKS: usize = 10;

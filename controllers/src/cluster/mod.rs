@@ -24,7 +24,7 @@ use self::publish::Publication;
 use crate::{
     Digest, Known, digest,
     ledger::{Batch, Expect, LedgerError, Seen},
-    pool::{
+    members::{
         apply,
         observed::{Instance, ask_keys},
         plan::{self, Plan, plan},

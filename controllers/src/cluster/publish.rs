@@ -9,7 +9,7 @@ use overlord_reconcile::Action;
 use super::{Accepted, DAMAGED_RETRY, Error, Pass, until};
 use crate::{
     ledger::{Batch, Expect},
-    pool::{
+    members::{
         observed::Instance,
         plan::{Control, Plan},
         status::{self, endpoints, status},

@@ -10,7 +10,7 @@ use super::observed::Command;
 use crate::{
     events::Happening,
     ledger::LedgerError,
-    pool::{plan::HandOver, step::Order},
+    members::{plan::HandOver, step::Order},
     shared::Shared,
 };
 
@@ -76,7 +76,7 @@ async fn give_to(shared: &Shared, cluster: &ClusterName, orders: &[&Order]) -> R
 }
 
 fn tell(shared: &Shared, cluster: &ClusterName, order: &Order, failed: Option<String>) {
-    let step = crate::pool::step::Step::Order(order.clone());
+    let step = crate::members::step::Step::Order(order.clone());
     if let Some(why) = failed {
         tracing::warn!(%cluster, %step, why, "an order was not taken");
         return;

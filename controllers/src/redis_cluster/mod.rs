@@ -1,5 +1,5 @@
-//! `RedisCluster`: members that form one cluster of masters and replicas. Steps, records and status are
-//! those of a pool; what is different is here: forming all at once, looking at the engines, keeping a master
+//! `RedisCluster`: members that form one cluster of masters and replicas. Phases, steps, records and status are
+//! those of `members`; what is different is here: forming all at once, looking at the engines, keeping a master
 //! for every shard, and bringing members in and out of the cluster.
 
 pub(crate) mod apply;

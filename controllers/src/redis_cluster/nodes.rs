@@ -14,7 +14,7 @@ use super::{
     plan::after,
     seats::{Seat, Seats},
 };
-use crate::pool::{
+use crate::members::{
     observed::Instance,
     plan::Planner,
     step::{Order, Step},

@@ -9,7 +9,7 @@ use overlord_api::{ConditionType, Info, State};
 use overlord_placement::cluster::Shape;
 
 use super::seats::{Seat, Seats};
-use crate::pool::{
+use crate::members::{
     observed::Instance,
     plan::{Control, Loss, Planner, STICK, cause, relaunch_delay},
     step::{Form, Place, Step},

@@ -15,7 +15,7 @@ use super::{
     seed::node_id,
     shard_of,
 };
-use crate::pool::observed::Instance;
+use crate::members::observed::Instance;
 
 /// One member.
 #[derive(Debug)]

@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     digest,
-    pool::{
+    members::{
         observed::Instance,
         plan::{Control, HandOver, Input, Loss, Plan, Sent, plan, render},
         step::{Launch, Order, Place, Step},

@@ -166,7 +166,7 @@ pub struct Endpoint {
     pub weight: u32,
     /// `single`, `master` or `slave`.
     pub role: String,
-    /// Slots served, for `redis_cluster`.
+    /// Slots served, for a master of a `redis_cluster`: ranges, such as `0-5460`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub slots: Option<String>,
 }

@@ -1,4 +1,4 @@
-//! The closed list of what a pass may do to a pool. Each step is a finished decision: applying it
+//! The closed list of what a pass may do to a cluster. Each step is a finished decision: applying it
 //! looks nothing up, and it prints as one imperative sentence.
 
 use std::fmt;

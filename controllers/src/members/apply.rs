@@ -1,7 +1,7 @@
-//! Effects of a pool's steps. No decisions: what is recorded first, what is sent after, in that order.
+//! Effects of the steps. No decisions: what is recorded first, what is sent after, in that order.
 
+mod cluster;
 mod launch;
-mod members;
 
 use std::collections::{BTreeMap, btree_map::Entry};
 

@@ -1,4 +1,4 @@
-//! What is told of a pool: phase, conditions, counts, endpoints. Pure; equal input gives an equal
+//! What is told of a cluster: phase, conditions, counts, endpoints. Pure; equal input gives an equal
 //! value, so that nothing is written for time alone.
 
 use std::collections::BTreeMap;
@@ -8,7 +8,10 @@ use overlord_api::{
     Condition, ConditionType, Endpoint, Endpoints, Info, Kind, Phase, Spec, State, Status, Truth,
 };
 
+use overlord_engines::cluster::{SlotSet, slot_ranges, slots_digest};
+
 use super::{observed::Instance, plan::Plan};
+use crate::redis_cluster::shape_of;
 
 /// Everything a status depends on.
 #[derive(Debug)]
@@ -248,6 +251,16 @@ fn is_broken(info: &Info, formed: bool) -> bool {
     }
 }
 
+/// The slots that a node serves, as clients and proxies write them. An executor reports a digest: it stands for
+/// the slots its shard was formed with, or for nothing that is known here.
+fn slots_of(spec: &Spec, info: &Info) -> Option<String> {
+    let shape = shape_of(spec)?;
+    let range = slot_ranges(u16::try_from(shape.masters).ok()?).get(info.shard? as usize)?.clone();
+    let mut slots = SlotSet::new();
+    slots.insert(range);
+    (slots_digest(&slots) == info.observed.slots).then(|| slots.to_string())
+}
+
 /// Who serves. A member that restarts in place or whose agent is lost stays for `unreachableAfter`,
 /// so that a short trouble does not move keys about.
 pub(crate) fn endpoints(
@@ -283,7 +296,7 @@ pub(crate) fn endpoints(
             address: info.address(),
             weight: info.weight,
             role: info.observed.role.clone().unwrap_or_else(|| String::from("single")),
-            slots: info.observed.slots.clone(),
+            slots: slots_of(spec, info),
         });
     }
     list.sort_by(|a, b| a.alias.cmp(&b.alias).then(a.address.cmp(&b.address)));

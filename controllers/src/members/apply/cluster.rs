@@ -16,7 +16,7 @@ use super::{
 use crate::{
     launcher::{Found, MIB, refusal},
     ledger::LedgerError,
-    pool::{
+    members::{
         observed::Instance,
         step::{Form, Launch, Place},
     },

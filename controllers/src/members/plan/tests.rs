@@ -13,7 +13,7 @@ use proptest::prelude::*;
 use super::{Control, Input, Plan, Sent, plan, render};
 use crate::{
     Known, digest,
-    pool::{
+    members::{
         observed::Instance,
         step::{Launch, Place, Step},
     },

@@ -11,7 +11,7 @@ use overlord_placement::cluster::Shape;
 use super::{Control, Planner};
 use crate::{
     Known, digest,
-    pool::{observed::Instance, step::Step},
+    members::{observed::Instance, step::Step},
     redis_cluster::{shape_of, shard_of},
 };
 

@@ -1,4 +1,4 @@
-//! What a pass sees of a pool, and the one thing it may have to ask: how many keys an instance holds.
+//! What a pass sees of the members of a cluster, and the one thing it may have to ask: how many keys an instance holds.
 
 use std::{
     collections::{BTreeMap, BTreeSet},

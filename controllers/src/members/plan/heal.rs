@@ -8,7 +8,7 @@ use std::{
 use overlord_api::{Info, State};
 
 use super::{Control, MAX_RELAUNCH_DELAY, Planner, STICK};
-use crate::pool::{
+use crate::members::{
     observed::Instance,
     step::{Launch, Place, Step},
 };

@@ -22,12 +22,12 @@ use crate::{
     identity::{alias, mesos_task_id},
     launcher::{Grant, Group, Wanted},
     ledger::{Batch, Expect, LedgerError, Seen},
-    mesos_task::Launching,
-    pool::{
+    members::{
         observed::Instance,
         plan::render,
         step::{Launch, Place},
     },
+    mesos_task::Launching,
     redis_cluster::{seed, shape_of, shard_of},
     settings::{EXECUTOR_CPU_MILLIS, EXECUTOR_MEMORY},
 };
