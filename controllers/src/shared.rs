@@ -112,9 +112,8 @@ pub(crate) struct Memo {
     pub(crate) spec: Option<(String, u64, Arc<Cluster>)>,
     /// The config revision that was refused, and why.
     pub(crate) refused: Option<(i64, String)>,
-    /// When status was last written, by the monotonic clock, and how much of the time between two writes was
-    /// left over then.
-    pub(crate) published: Option<(Duration, Duration)>,
+    /// When status was last written, by the monotonic clock.
+    pub(crate) published: Option<Duration>,
     /// Since when the status in etcd is not what it should be.
     pub(crate) unpublished_since: Option<Duration>,
     /// Counts of the last pass that had news, and since when they are so.

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use overlord_api::{ConditionType, EventLevel, Phase, Truth, keys};
+use overlord_api::{ConditionType, EventLevel, Kind, Phase, Truth, keys};
 use overlord_reconcile::Action;
 
 use super::{Accepted, DAMAGED_RETRY, Error, Pass, until};
@@ -24,7 +24,11 @@ const INTERVAL: Duration = Duration::from_secs(1);
 /// While a change is under way its news wait until nothing moved for this long: many changes are over by then.
 const SETTLE: Duration = Duration::from_millis(500);
 
-/// However much moves, news are not older than this.
+/// The same while a redis cluster forms: its masters wait for 2 s before they serve (redis' own delay), and the
+/// word that it is Ready must not wait for the news before it.
+const FORMING_SETTLE: Duration = Duration::from_millis(2500);
+
+/// However much moves, news are not older than this; those of a cluster that forms: than three times this.
 const NEWS: Duration = Duration::from_secs(3);
 
 /// Requests told in one write.
@@ -87,11 +91,7 @@ impl Pass<'_> {
                 let outcome = self.shared.ledger.commit(batch).await;
                 // Counted whatever came of it: a commit whose answer is lost may have happened.
                 let tried = self.shared.clock.monotonic();
-                self.shared.memo(self.cluster, |memo| {
-                    let (last, left) = memo.published.unwrap_or((tried, INTERVAL * 2));
-                    let credit = (left + tried.saturating_sub(last)).min(INTERVAL * 2);
-                    memo.published = Some((tried, credit.saturating_sub(INTERVAL)));
-                });
+                self.shared.memo(self.cluster, |memo| memo.published = Some(tried));
                 outcome.map_err(|source| self.error(source))?;
             }
         }
@@ -161,6 +161,10 @@ impl Pass<'_> {
         let now = self.shared.clock.monotonic();
         let settled = what.plan.is_none_or(|plan| plan.is_converged() || !plan.blocked.is_empty());
         let progress = what.plan.map(|plan| plan.progress).unwrap_or_default();
+        let forming = what.accepted.is_some_and(|accepted| {
+            let record = &accepted.record.value;
+            record.kind == Kind::RedisCluster && !record.formed && record.deletion.is_none()
+        });
         let at = self.shared.memo(self.cluster, |memo| {
             let since = *memo.unpublished_since.get_or_insert(now);
             let moved = match memo.progress {
@@ -168,13 +172,14 @@ impl Pass<'_> {
                 _ => now,
             };
             memo.progress = Some((progress, moved));
-            // One a second on the long run; the last word on a change may follow its news at once.
-            let spaced = |credit: Duration| {
-                let (last, left) = memo.published.unwrap_or((Duration::ZERO, INTERVAL * 2));
-                last + credit.saturating_sub(left)
+            let spaced = memo.published.map_or(Duration::ZERO, |last| last + INTERVAL);
+            let quiet = match (forming, memo.published) {
+                (false, _) => (moved.max(since) + SETTLE).min(since + NEWS),
+                // That it forms is told at once.
+                (true, None) => now,
+                (true, Some(_)) => (moved.max(since) + FORMING_SETTLE).min(since + NEWS * 3),
             };
-            let quiet = (moved.max(since) + SETTLE).min(since + NEWS);
-            if settled { spaced(INTERVAL) } else { spaced(INTERVAL * 2).max(quiet) }
+            if settled { spaced } else { spaced.max(quiet) }
         });
         (at > now).then(|| at.saturating_sub(now))
     }

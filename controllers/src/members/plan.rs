@@ -38,6 +38,8 @@ pub struct Sent {
 pub struct HandOver {
     /// When.
     pub at: Timestamp,
+    /// When it was ordered first, of several in a row.
+    pub first: Timestamp,
     /// Whether from a dead master.
     pub force: bool,
 }

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use futures::{StreamExt as _, stream};
 use overlord_api::{Address, ClusterName, EventLevel};
 
-use super::observed::Command;
+use super::{IN_A_ROW, observed::Command};
 use crate::{
     events::Happening,
     ledger::LedgerError,
@@ -63,16 +63,33 @@ async fn give_to(shared: &Shared, cluster: &ClusterName, orders: &[&Order]) -> R
             };
             for order in orders {
                 let outcome = commander.run(&order.command).await;
-                if let (Command::Failover { force }, Ok(())) = (&order.command, &outcome) {
-                    let sent = HandOver { at: shared.clock.now(), force: *force };
-                    let task = order.mesos_task_id.clone();
-                    shared.memo(cluster, |memo| memo.sent.failovers.insert(task, sent));
+                let force = match &order.command {
+                    Command::Failover { force } => Some(*force),
+                    Command::TakeOver => Some(true),
+                    Command::Meet { .. } | Command::Replicate { .. } | Command::Forget { .. } => None,
+                };
+                if let (Some(force), Ok(())) = (force, &outcome) {
+                    remember(shared, cluster, &order, force);
                 }
                 tell(shared, cluster, &order, outcome.err());
             }
         })
         .await;
     Ok(())
+}
+
+/// What was ordered, and since when without effect.
+fn remember(shared: &Shared, cluster: &ClusterName, order: &Order, force: bool) {
+    let now = shared.clock.now();
+    shared.memo(cluster, |memo| {
+        let before = memo
+            .sent
+            .failovers
+            .get(&order.mesos_task_id)
+            .filter(|before| before.force == force && now.duration_since(before.at) < IN_A_ROW);
+        let first = before.map_or(now, |before| before.first);
+        memo.sent.failovers.insert(order.mesos_task_id.clone(), HandOver { at: now, first, force });
+    });
 }
 
 fn tell(shared: &Shared, cluster: &ClusterName, order: &Order, failed: Option<String>) {

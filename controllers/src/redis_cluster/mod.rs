@@ -35,6 +35,9 @@ pub(crate) const fn shard_of(shape: Shape, member: u32) -> u32 {
 /// Why a plan is blocked by a node that is no member and has slots.
 pub(crate) const STRANGER: &str = "StrangerOwnsSlots";
 
+/// Orders to take over that are closer together than this are about the same trouble.
+const IN_A_ROW: jiff::SignedDuration = jiff::SignedDuration::from_secs(5);
+
 /// redis' own default of `cluster-node-timeout`.
 const NODE_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(15);
 

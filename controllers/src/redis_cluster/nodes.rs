@@ -9,14 +9,14 @@ use overlord_engines::cluster::{NodeId, Role};
 use overlord_placement::cluster::Shape;
 
 use super::{
-    STRANGER,
+    IN_A_ROW, STRANGER,
     observed::Command,
     plan::after,
     seats::{Seat, Seats},
 };
 use crate::members::{
     observed::Instance,
-    plan::Planner,
+    plan::{HandOver, Planner},
     step::{Order, Step},
 };
 
@@ -33,11 +33,34 @@ const FORCE_AGAIN: std::time::Duration = std::time::Duration::from_secs(1);
 /// A change of roles takes up to 5 s until the nodes give it up by themselves (redis 7.0).
 const HAND_OVER_AGAIN: std::time::Duration = std::time::Duration::from_secs(6);
 
+/// A takeover from a master whose death is certain needs no votes after this long without them: voters do not vote
+/// twice within two node timeouts about one master, and a candidate that was refused does not ask again for four (redis
+/// 7.0). The node that died does not start before a majority shows who has its slots.
+const VOTES: std::time::Duration = std::time::Duration::from_secs(2);
+
 /// An election is over after this long: a tick of the candidate to ask, and one of each voter to hear of it.
 const TURN: std::time::Duration = std::time::Duration::from_millis(300);
 
 /// Nodes that are told at once of one that joins; the others hear of it from them.
 const INTRODUCED_TO: usize = 8;
+
+/// How a replica takes over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Takeover {
+    /// Its master lives and hands over.
+    InAgreement,
+    /// Its master does not answer, and others miss it.
+    FromDead,
+    /// Its master's process is known not to run.
+    FromCertainlyDead,
+}
+
+impl Takeover {
+    /// From a dead master.
+    pub(super) fn of(owner: &Seat<'_>, seats: &Seats<'_>) -> Self {
+        if seats.is_certainly_dead(owner) { Self::FromCertainlyDead } else { Self::FromDead }
+    }
+}
 
 impl<'a> Planner<'a> {
     /// What the nodes themselves must be told.
@@ -86,7 +109,7 @@ impl<'a> Planner<'a> {
             match seats.heir(owner, self.dead_for(owner)) {
                 Some(heir) => {
                     let why = format!("the master of shard {shard}, member {}, is dead", owner.member());
-                    self.fail_over(heir, true, why);
+                    self.fail_over(heir, Takeover::of(owner, seats), why);
                 }
                 None => self.outwait(shard, owner, seats),
             }
@@ -165,7 +188,8 @@ impl<'a> Planner<'a> {
                     heir.address()
                 );
                 self.lose(shard, &format!("{}~{}", info.mesos_task_id, info.observed.restarts), message);
-                self.fail_over(heir, true, format!("the master of shard {shard} has no data to start with"));
+                let why = format!("the master of shard {shard} has no data to start with");
+                self.fail_over(heir, Takeover::of(owner, seats), why);
             }
             Some(_) | None => self.wait(
                 member,
@@ -269,7 +293,7 @@ impl<'a> Planner<'a> {
             });
             if let Some(replica) = lighter {
                 let why = format!("the host {} has too many masters", owner.address().ip);
-                self.fail_over(replica, false, why);
+                self.fail_over(replica, Takeover::InAgreement, why);
                 return false;
             }
         }
@@ -288,7 +312,7 @@ impl<'a> Planner<'a> {
         match seats.successor(seat) {
             Some(successor) => {
                 let why = format!("member {} is to be restarted", seat.member());
-                self.fail_over(successor, false, why);
+                self.fail_over(successor, Takeover::InAgreement, why);
             }
             None => self.wait(
                 seat.member(),
@@ -299,7 +323,8 @@ impl<'a> Planner<'a> {
         false
     }
 
-    pub(super) fn fail_over(&mut self, to: &Seat<'a>, force: bool, why: String) {
+    pub(super) fn fail_over(&mut self, to: &Seat<'a>, takeover: Takeover, why: String) {
+        let force = takeover != Takeover::InAgreement;
         let pause = if force { FORCE_AGAIN } else { HAND_OVER_AGAIN };
         let now = self.input.now;
         let until = |at: Timestamp, pause| at.saturating_add(pause).unwrap_or(Timestamp::MAX);
@@ -310,16 +335,19 @@ impl<'a> Planner<'a> {
         // loses may not ask again for four node timeouts (redis 7.0): one after the other.
         let others = sent.iter().filter(|(other, _)| *other != task).map(|(_, order)| until(order.at, TURN));
         let other = others.filter(|until| *until > now).max();
-        let ordered = self
-            .plan
-            .steps
-            .iter()
-            .any(|step| matches!(step, Step::Order(Order { command: Command::Failover { .. }, .. })));
+        let ordered = self.plan.steps.iter().any(|step| {
+            matches!(step, Step::Order(Order { command: Command::Failover { .. } | Command::TakeOver, .. }))
+        });
         let next = match own.filter(|again| *again > now).or(other) {
             Some(next) => next,
             None if ordered => until(now, TURN),
             None => {
-                self.order(to, Command::Failover { force }, why);
+                let lately = |order: &&HandOver| order.force && now.duration_since(order.at) < IN_A_ROW;
+                let first = sent.get(task).filter(lately).map(|order| order.first);
+                let refused = takeover == Takeover::FromCertainlyDead
+                    && first.is_some_and(|first| until(first, VOTES) <= now);
+                let command = if refused { Command::TakeOver } else { Command::Failover { force } };
+                self.order(to, command, why);
                 until(now, pause)
             }
         };

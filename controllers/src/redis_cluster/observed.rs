@@ -119,14 +119,11 @@ impl Sight {
                 }
             }
         }
-        let views: Vec<View> = looks
-            .values()
-            .filter_map(|look| match look {
-                Look::Answered(answer) => Some(answer.view.clone()),
-                Look::Refused | Look::Loading | Look::Other(_) | Look::Silent(_) => None,
-            })
-            .collect();
-        Self { topology: Topology::agree(&views), looks }
+        let views = looks.values().filter_map(|look| match look {
+            Look::Answered(answer) => Some(&answer.view),
+            Look::Refused | Look::Loading | Look::Other(_) | Look::Silent(_) => None,
+        });
+        Self { topology: Topology::agree(views), looks }
     }
 
     /// What came of asking that node.

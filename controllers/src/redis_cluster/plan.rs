@@ -8,7 +8,10 @@ use jiff::Timestamp;
 use overlord_api::{ConditionType, Info, State};
 use overlord_placement::cluster::Shape;
 
-use super::seats::{Seat, Seats};
+use super::{
+    nodes::Takeover,
+    seats::{Seat, Seats},
+};
 use crate::members::{
     observed::Instance,
     plan::{Control, Loss, Planner, STICK, cause, relaunch_delay},
@@ -221,7 +224,7 @@ impl<'a> Planner<'a> {
         if !seats.is_dead(seat) {
             let why = format!("the agent of member {member} is lost");
             match seats.successor(seat) {
-                Some(successor) => self.fail_over(successor, false, why),
+                Some(successor) => self.fail_over(successor, Takeover::InAgreement, why),
                 None => self.wait(member, format!("member {member} at {address} serves, and {why}"), again),
             }
             return;
@@ -253,7 +256,8 @@ impl<'a> Planner<'a> {
                     &format!("{}+{}", info.mesos_task_id, heir.instance.info.mesos_task_id),
                     message,
                 );
-                self.fail_over(heir, true, format!("shard {shard} has lost its master for good"));
+                let why = format!("shard {shard} has lost its master for good");
+                self.fail_over(heir, Takeover::of(seat, seats), why);
             }
             return self.wait(member, format!("shard {shard} gets another master"), again);
         }

@@ -102,14 +102,20 @@ impl<'a> Seats<'a> {
     /// port. An agent that Mesos lost proves nothing alone; then the other nodes must miss it too.
     pub fn is_dead(&self, seat: &Seat<'_>) -> bool {
         match self.sight.look(seat.address()) {
-            Some(Look::Answered(_) | Look::Loading) => return false,
-            Some(Look::Refused | Look::Other(_)) => return true,
-            Some(Look::Silent(_)) | None => {}
+            Some(Look::Answered(_) | Look::Loading) => false,
+            Some(Look::Refused | Look::Other(_) | Look::Silent(_)) | None => {
+                self.is_certainly_dead(seat) || self.is_missed(seat)
+            }
         }
-        match seat.state() {
-            State::Restarting | State::Failed | State::Gone => true,
-            State::Pending | State::Staging | State::Running | State::Unreachable | State::Draining => {
-                self.is_missed(seat)
+    }
+
+    /// The same, where neither silence nor the others' opinion counts.
+    pub fn is_certainly_dead(&self, seat: &Seat<'_>) -> bool {
+        match self.sight.look(seat.address()) {
+            Some(Look::Answered(_) | Look::Loading) => false,
+            Some(Look::Refused | Look::Other(_)) => true,
+            Some(Look::Silent(_)) | None => {
+                matches!(seat.state(), State::Restarting | State::Failed | State::Gone)
             }
         }
     }

@@ -2,6 +2,7 @@
 //! does: `CLUSTER NODES`, `CLUSTER INFO` and `INFO` in text.
 
 mod trouble;
+mod walk;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -29,7 +30,7 @@ use crate::{
 };
 
 /// What a node is like.
-#[derive(Clone)]
+#[derive(Debug, Clone)]
 struct Node {
     look: Said,
     /// The member it copies; none: a master.
@@ -48,7 +49,7 @@ struct Node {
     unlinked: bool,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Said {
     Answers,
     Refuses,
@@ -56,7 +57,7 @@ enum Said {
     Silent,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Link {
     Up,
     Down,
@@ -66,6 +67,7 @@ enum Link {
 }
 
 /// Three masters with a replica each, every member on a host of its own, all well.
+#[derive(Debug)]
 struct World {
     spec: Spec,
     record: Record,
@@ -414,7 +416,7 @@ fn a_master_that_only_the_controller_does_not_reach_is_left_alone() {
 fn a_takeover_is_not_ordered_again_at_once() {
     let world = World::new().down(1).orphan(4);
     let mut sent = Sent::default();
-    let order = HandOver { at: samples::at(60), force: true };
+    let order = HandOver { at: samples::at(60), first: samples::at(60), force: true };
     sent.failovers.insert(world.instances[4].info.mesos_task_id.clone(), order);
     assert_eq!(orders(&world.plan_sent(&sent)), []);
     let later = World { now: samples::at(61), ..world };

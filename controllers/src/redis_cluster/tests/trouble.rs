@@ -24,7 +24,7 @@ fn of_two_dead_masters_one_is_succeeded_at_a_time() {
     assert!(plan.next().is_some_and(|next| next < samples::at(61)), "{plan:?}");
     let mut sent = Sent::default();
     let task = world.instances[5].info.mesos_task_id.clone();
-    sent.failovers.insert(task, HandOver { at: samples::at(60), force: true });
+    sent.failovers.insert(task, HandOver { at: samples::at(60), first: samples::at(60), force: true });
     assert_eq!(orders(&world.plan_sent(&sent)), []);
     // It has taken over.
     let world = world
@@ -32,6 +32,24 @@ fn of_two_dead_masters_one_is_succeeded_at_a_time() {
         .node(0, |node| node.slots = None);
     let later = World { now: samples::at(61), ..world };
     assert_eq!(orders(&later.plan_sent(&sent)), [(6, FORCE)]);
+}
+
+#[test]
+fn a_takeover_that_finds_no_votes_does_without_them_when_the_master_is_certainly_dead() {
+    let mut world = World::new().down(1).orphan(4);
+    let mut sent = Sent::default();
+    let order = HandOver { at: samples::at(61), first: samples::at(60), force: true };
+    sent.failovers.insert(world.instances[4].info.mesos_task_id.clone(), order);
+    world.now = samples::at(62);
+    assert_eq!(orders(&world.plan_sent(&sent)), [(4, Command::TakeOver)]);
+    // What was ordered in another trouble does not count.
+    world.now = samples::at(70);
+    assert_eq!(orders(&world.plan_sent(&sent)), [(4, FORCE)]);
+    world.now = samples::at(62);
+    // Silence is not certain.
+    let world =
+        world.node(1, |node| node.look = Said::Silent).info(1, |info| info.observed.state = State::Running);
+    assert_eq!(orders(&world.plan_sent(&sent)), [(4, FORCE)]);
 }
 
 #[test]

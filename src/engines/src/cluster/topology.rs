@@ -51,8 +51,8 @@ pub struct Owner {
 impl Topology {
     /// Merges views. A second view of one node is left out. Of a large cluster the views of its masters are
     /// enough. Nodes in handshake are left out, since their ids are placeholders.
-    pub fn agree(views: &[View]) -> Self {
-        let mut ordered: Vec<&View> = views.iter().collect();
+    pub fn agree<'v>(views: impl IntoIterator<Item = &'v View>) -> Self {
+        let mut ordered: Vec<&View> = views.into_iter().collect();
         // The latest first; ids make the order one that does not depend on who answered first.
         ordered.sort_by_key(|view| {
             (std::cmp::Reverse((view.info().current_epoch, view.info().my_epoch)), view.myself().id)
