@@ -14,7 +14,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use overlord_api::Address;
 
-use self::told::Told;
+use self::told::{Told, may_hold};
 use super::{Claim, NodeId, NodesConf, NodesConfError, Replication, Role, View, demote, refresh};
 
 /// How often a node that lost its file, and whom nobody answers, waits before it takes its seed for the truth.
@@ -278,16 +278,11 @@ impl StartRule {
         })
     }
 
-    /// Replicas of this node, by its own file and by all that was heard.
+    /// Those that may hold the data of this node, by its own file and by all that was heard.
     fn candidates(&self) -> BTreeSet<NodeId> {
-        let me = self.conf.myself().id;
-        let own = self
-            .conf
-            .nodes()
-            .iter()
-            .filter(|node| node.role() == Some(Role::Replica) && node.master == Some(me));
-        let told = self.told().flat_map(|(_, told)| told.replicas(&me));
-        own.map(|node| node.id).chain(told).filter(|id| *id != me).collect()
+        let me = self.conf.myself();
+        let own = self.conf.nodes().iter().filter(|node| may_hold(node, me)).map(|node| node.id);
+        own.chain(self.told().flat_map(|(_, told)| told.candidates(me))).collect()
     }
 
     /// Masters with slots, by the file.

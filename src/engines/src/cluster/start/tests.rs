@@ -198,6 +198,28 @@ fn a_replica_that_was_alone_for_hours_is_not_waited_for_by_a_master_with_data_on
 }
 
 #[test]
+fn a_master_that_dies_right_after_it_took_over_waits_for_the_former_one() {
+    // Node 3 took over from 0, by agreement; only the two know, and 0 was not linked to it yet.
+    let mut world = World::new().taken_over(&[0, 3], 3, 0);
+    world.answers = (0..9).map(|number| number != 3).collect();
+    let world = world
+        .change(&[0], 0, |node| {
+            (node.flags, node.master) = (Flags::of(Role::Replica).with(Flag::Myself), Some(id(3)));
+        })
+        .is(0, Replication { link_down_seconds: None, syncs_served: 2, ..LINKED })
+        .is(6, EMPTY);
+    let conf = NodesConf::new(world.tables[3].clone(), 10, 0).unwrap();
+    assert_eq!(conf.node(&id(0)).unwrap().role(), Some(Role::Master));
+    let rule = StartRule::new(conf.clone(), Origin::Redis, false, false, 0);
+    let Verdict::Wait(why) = world.verdict(rule).0 else { panic!("it starts without its keys") };
+    assert!(why.contains(&id(0).to_string()), "{why}");
+    // Gone for good, as a majority holds, it has nothing any more.
+    let gone = |node: &mut Node| node.flags = node.flags.with(Flag::Fail);
+    let world = world.silent(&[0, 6]).change(&[1, 2, 3], 0, gone).change(&[1, 2, 3], 6, gone);
+    assert_eq!(world.verdict(StartRule::new(conf, Origin::Redis, false, false, 0)).0, EMPTIED);
+}
+
+#[test]
 fn of_a_large_cluster_only_the_replicas_are_asked_as_a_rule() {
     let members = members(40, 1);
     let conf = |me: u32| NodesConf::parse(seed_nodes_conf(&members, &id(me)).unwrap().as_bytes()).unwrap();

@@ -22,17 +22,31 @@ pub(super) struct Told {
     pub(super) size: usize,
     pub(super) current_epoch: u64,
     pub(super) replication: Replication,
-    /// Replicas of this node, in its file or by this answer.
+    /// Those that may hold the data of this node, by its file or by this answer.
     relevant: Vec<Node>,
     /// Masters with slots of which the file of this node does not know.
     news: Vec<(NodeId, Option<Address>)>,
+}
+
+/// Whether a node may hold the data of the master `me`: it copies it; or it was the master before, and nobody has
+/// heard yet that it copies `me` by now. Such a one is shown without slots, or with them under the older epoch.
+pub(super) fn may_hold(node: &Node, me: &Node) -> bool {
+    match node.role() {
+        _ if node.id == me.id => false,
+        Some(Role::Replica) => node.master == Some(me.id),
+        Some(Role::Master) => {
+            let had_mine = node.config_epoch <= me.config_epoch && !(&node.slots & &me.slots).is_empty();
+            node.slots.is_empty() || had_mine
+        }
+        None => false,
+    }
 }
 
 impl Told {
     pub(super) fn of(view: &View, replication: Replication, conf: &NodesConf) -> Self {
         let (me, own) = (conf.myself(), view.myself());
         let ours: BTreeSet<NodeId> =
-            conf.nodes().iter().filter(|node| node.master == Some(me.id)).map(|node| node.id).collect();
+            conf.nodes().iter().filter(|node| may_hold(node, me)).map(|node| node.id).collect();
         let known: BTreeSet<NodeId> =
             conf.nodes().iter().filter(|node| !node.slots.is_empty()).map(|node| node.id).collect();
         let others = || {
@@ -44,7 +58,6 @@ impl Told {
             let claim = Claim { id: node.id, address: node.address.clone(), epoch: node.config_epoch, slots };
             (!claim.slots.is_empty()).then_some(claim)
         });
-        let is_replica = |node: &&Node| node.role() == Some(Role::Replica) && node.master == Some(me.id);
         let news = others().filter(|node| !node.slots.is_empty() && !known.contains(&node.id));
         Self {
             role: own.role(),
@@ -56,7 +69,10 @@ impl Told {
             size: usize::try_from(view.info().size).unwrap_or(usize::MAX),
             current_epoch: view.info().current_epoch,
             replication,
-            relevant: others().filter(|node| ours.contains(&node.id) || is_replica(node)).cloned().collect(),
+            relevant: others()
+                .filter(|node| ours.contains(&node.id) || may_hold(node, me))
+                .cloned()
+                .collect(),
             news: news.map(|node| (node.id, node.address.address())).collect(),
         }
     }
@@ -75,10 +91,9 @@ impl Told {
         }
     }
 
-    /// Replicas of the node `me`, by this answer.
-    pub(super) fn replicas(&self, me: &NodeId) -> impl Iterator<Item = NodeId> {
-        let ours = self.relevant.iter().filter(move |node| node.master == Some(*me));
-        ours.filter(|node| node.role() == Some(Role::Replica)).map(|node| node.id)
+    /// Those that may hold the data of the node `me`, by this answer.
+    pub(super) fn candidates(&self, me: &Node) -> impl Iterator<Item = NodeId> {
+        self.relevant.iter().filter(move |node| may_hold(node, me)).map(|node| node.id)
     }
 
     /// Those worth asking, of whom this answer tells.
