@@ -92,7 +92,7 @@ pub(crate) fn info(member: u32, state: State) -> Info {
         resources: resources(),
         on_disk: OnDisk::Delete,
         launches: 0,
-        desired: Desired { state: State::Running, config: 1, restart: 0 },
+        desired: Desired { state: State::Running, config: 1, restart: 0, recover: 0 },
         observed: Observed {
             state,
             config: 1,

@@ -68,8 +68,8 @@ pub(crate) struct Admission {
     pub control: Control,
     /// A destroy request that takes effect now, and the revision at which it was made.
     pub destroy: Option<(String, i64)>,
-    /// The request by which a person takes note of what was lost, and gives up what is.
-    pub recover: Option<String>,
+    /// The request by which a person takes note of what was lost, and gives up what is; and the revision at which it was made.
+    pub recover: Option<(String, i64)>,
     /// The deploy or update request at work.
     pub current: Option<String>,
     /// Requests whose state is settled without a plan.
@@ -120,7 +120,7 @@ pub(crate) fn admit(requests: &[Request], situation: Situation) -> Admission {
             }
             TaskKind::Recover => {
                 settle(TaskState::Done, String::new());
-                admission.recover = Some(request.id.clone());
+                admission.recover = Some((request.id.clone(), request.create_revision));
             }
             kind => {
                 settle(TaskState::Failed, format!("tasks of kind {kind} are not supported by this version"));
@@ -363,7 +363,7 @@ mod tests {
     #[test]
     fn a_loss_is_taken_note_of_once() {
         let admission = admit(&[request("r", TaskKind::Recover, 1)], situation());
-        assert_eq!(admission.recover.as_deref(), Some("r"));
+        assert_eq!(admission.recover, Some((String::from("r"), 1)));
         assert_eq!(admission.settled, [(String::from("r"), TaskState::Done, String::new())]);
         let gone = Situation { revision: 0, ..situation() };
         assert_eq!(admit(&[request("r", TaskKind::Recover, 1)], gone).recover, None);

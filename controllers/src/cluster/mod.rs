@@ -15,7 +15,7 @@ use std::{
 use async_trait::async_trait;
 use jiff::Timestamp;
 use overlord_api::{
-    Address, Cluster, ClusterName, ConditionType, KEPT_LOSSES, OnFailure, ShardLoss, State, keys,
+    Address, Cluster, ClusterName, ConditionType, KEPT_LOSSES, Kind, OnFailure, ShardLoss, State, keys,
 };
 use overlord_mesos::v1::{AgentId, TaskId};
 use overlord_reconcile::{Action, Reconciler};
@@ -62,6 +62,9 @@ pub enum Error {
 
 /// An intent from which nothing was heard for this long is asked after.
 const INTENT_PATIENCE: jiff::SignedDuration = jiff::SignedDuration::from_secs(15);
+
+/// The nodes of a `RedisCluster` with which all was well are asked again after this long.
+const WHOLE_FOR: Duration = Duration::from_secs(60);
 
 /// A cluster whose own values cannot be read is looked at again after this long, or when they change.
 const DAMAGED_RETRY: Duration = Duration::from_secs(60);
@@ -144,7 +147,8 @@ impl Pass<'_> {
         let (plan, sight) = self.plan(&accepted, &instances, &damaged, &admission).await;
         // Giving up goes on until the masters can elect again.
         if plan.conditions.iter().any(|(kind, ..)| *kind == ConditionType::QuorumLost) {
-            admission.settled.retain(|(id, ..)| Some(id) != admission.recover.as_ref());
+            let recover = admission.recover.as_ref().map(|(id, _)| id);
+            admission.settled.retain(|(id, ..)| Some(id) != recover);
         }
         self.record_losses(&mut accepted, &plan).await?;
         if !plan.steps.is_empty() {
@@ -182,6 +186,9 @@ impl Pass<'_> {
         let published = self.publish(&publication).await?;
         let now = self.shared.clock.now();
         let next = plan.next().map(|at| until(now, at));
+        // What changes in the nodes alone is told by nobody.
+        let is_cluster = accepted.record.value.kind == Kind::RedisCluster && plan.is_converged();
+        let next = next.or_else(|| is_cluster.then_some(WHOLE_FOR));
         Ok(after(match (published, next) {
             (Some(a), Some(b)) => Some(a.min(b)),
             (a, b) => a.or(b),
@@ -239,7 +246,7 @@ impl Pass<'_> {
             let settled = memo
                 .whole
                 .as_ref()
-                .is_some_and(|(at, seen)| *seen == observed && monotonic < *at + self.shared.settings.resync);
+                .is_some_and(|(at, seen)| *seen == observed && monotonic < *at + WHOLE_FOR);
             (memo.sent.clone(), settled)
         });
         let mut sight: Option<Sight> = None;
@@ -261,7 +268,7 @@ impl Pass<'_> {
                 settled,
                 unconfirmed: &unconfirmed,
                 damaged,
-                recover: admission.recover.is_some(),
+                recover: admission.recover.as_ref().map(|(_, revision)| *revision),
                 task: admission.current.as_deref(),
                 control: &admission.control,
                 now: self.shared.clock.now(),
@@ -283,9 +290,8 @@ impl Pass<'_> {
                     plan.look_in(self.shared.clock.now(), wait);
                     // What the nodes said a moment ago still holds.
                     self.shared.memo(self.cluster, |memo| {
-                        let quorum =
-                            memo.said.0.iter().filter(|(kind, ..)| *kind == ConditionType::QuorumLost);
-                        plan.conditions.extend(quorum.cloned());
+                        let said = memo.said.0.iter().filter(|(kind, ..)| *kind != ConditionType::DataLost);
+                        plan.conditions.extend(said.cloned());
                         plan.blocked.extend(memo.said.1.iter().cloned());
                     });
                     return (plan, None);

@@ -93,6 +93,7 @@ impl Apply<'_> {
             let address = match step {
                 Step::WriteConfig { address, .. }
                 | Step::Restart { address, .. }
+                | Step::StartAlone { address, .. }
                 | Step::Retire { address, .. }
                 | Step::Amend { address, .. } => *address,
                 Step::Form(_)
@@ -116,6 +117,11 @@ impl Apply<'_> {
                     info.desired.restart = *restart;
                     nudged.push(address);
                     told.push(ordered(*member, "RestartOrdered", *loses, step));
+                }
+                Step::StartAlone { word, member, .. } => {
+                    info.desired.recover = *word;
+                    nudged.push(address);
+                    told.push(ordered(*member, "StartAloneOrdered", 1, step));
                 }
                 Step::Retire { relaunch, on_disk, member, loses, .. } => {
                     info.desired.state = if *relaunch { State::Draining } else { State::Gone };

@@ -82,8 +82,8 @@ pub struct Input<'a> {
     pub sight: Option<&'a Sight>,
     /// `RedisCluster`: whether the nodes were asked, and all was well, and nothing has changed since.
     pub settled: bool,
-    /// Whether a person asked to give up what is lost.
-    pub recover: bool,
+    /// The revision at which a person asked to give up what is lost.
+    pub recover: Option<i64>,
     /// The request at work, for messages.
     pub task: Option<&'a str>,
     /// Whether declared changes may go on.

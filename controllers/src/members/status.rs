@@ -95,7 +95,7 @@ struct Conditions<'a> {
     list: Vec<Condition>,
 }
 
-impl Conditions<'_> {
+impl<'a> Conditions<'a> {
     fn fill(&mut self) {
         self.accepted();
         if let Some(plan) = self.input.plan {
@@ -105,12 +105,7 @@ impl Conditions<'_> {
         }
         let unplaceable = self.input.unplaceable.map(|message| ("NoSuitableOffer", message));
         self.only_when(ConditionType::Unplaceable, unplaceable, "Placed", "every member has a place");
-        let of_kind = |kind| {
-            let conditions = self.input.plan.into_iter().flat_map(|plan| &plan.conditions);
-            let mut found = conditions.filter(|(found, ..)| *found == kind);
-            found.next().map(|(_, reason, message)| (*reason, message.as_str()))
-        };
-        let (quorum, data) = (of_kind(ConditionType::QuorumLost), of_kind(ConditionType::DataLost));
+        let (quorum, data) = (self.of_plan(ConditionType::QuorumLost), self.of_plan(ConditionType::DataLost));
         self.only_when(ConditionType::QuorumLost, quorum, "Majority", "a majority of the masters answers");
         self.only_when(ConditionType::DataLost, data, "Acknowledged", "no loss is open");
         self.only_when(
@@ -138,6 +133,13 @@ impl Conditions<'_> {
             last_transition,
             observed_revision: self.input.accepted.map_or(0, |(.., revision)| revision),
         });
+    }
+
+    /// A condition of which the plan says that it holds.
+    fn of_plan(&self, kind: ConditionType) -> Option<(&'a str, &'a str)> {
+        let mut conditions = self.input.plan.into_iter().flat_map(|plan| &plan.conditions);
+        let found = conditions.find(|(found, ..)| *found == kind)?;
+        Some((found.1, found.2.as_str()))
     }
 
     /// A condition that is shown when it holds, and as false once it did.
@@ -221,9 +223,11 @@ impl Conditions<'_> {
             .map(|instance| &*instance.info)
             .filter(|info| info.desired.state == State::Running && is_broken(info, self.input.formed))
             .collect();
-        match broken.first() {
-            None => self.add(ConditionType::Degraded, false, "Healthy", "no member is broken"),
-            Some(info) => {
+        let silent = self.of_plan(ConditionType::Degraded);
+        match (broken.first(), silent) {
+            (None, Some((reason, message))) => self.add(ConditionType::Degraded, true, reason, message),
+            (None, None) => self.add(ConditionType::Degraded, false, "Healthy", "no member is broken"),
+            (Some(info), _) => {
                 let (state, message) = (info.observed.state, &info.observed.message);
                 let why = if message.is_empty() { String::new() } else { format!(": {message}") };
                 let more = if broken.len() > 1 {

@@ -39,6 +39,15 @@ pub enum Step {
         /// Keys that are nowhere else.
         loses: u64,
     },
+    /// Let a node start with what it has, without waiting for copies of its data that do not answer.
+    StartAlone {
+        /// Which instance.
+        address: Address,
+        /// Which member.
+        member: u32,
+        /// The revision of the person's word.
+        word: i64,
+    },
     /// Record that an instance shall end, for good or to be launched anew.
     Retire {
         /// Which instance.
@@ -188,6 +197,9 @@ impl fmt::Display for Step {
             }
             Self::Restart { address, member, loses, .. } => {
                 write!(f, "restart member {member} at {address}{}", Loses(*loses))
+            }
+            Self::StartAlone { address, member, .. } => {
+                write!(f, "let member {member} at {address} start with what it has, by a person's word")
             }
             Self::Retire { address, member, relaunch: true, loses, why, .. } => {
                 write!(f, "launch member {member} at {address} anew{}: {why}", Loses(*loses))

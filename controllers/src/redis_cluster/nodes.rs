@@ -10,7 +10,7 @@ use overlord_placement::cluster::Shape;
 
 use super::{
     IN_A_ROW, STRANGER,
-    observed::Command,
+    observed::{Command, Look},
     plan::after,
     seats::{Seat, Seats},
 };
@@ -72,8 +72,8 @@ impl<'a> Planner<'a> {
             self.plan.conditions.push((ConditionType::QuorumLost, "NoMajority", message.clone()));
             let again = Some(self.look_again());
             self.wait(0, message, again);
-            if self.input.recover {
-                self.take_over(shape, seats);
+            if let Some(word) = self.input.recover {
+                self.give_up(word, shape, seats);
             }
             return;
         }
@@ -89,6 +89,8 @@ impl<'a> Planner<'a> {
             whole &= well;
         }
         whole &= topology.is_settled();
+        self.tell_silent(seats);
+        self.bring_back(seats);
         if whole {
             whole = self.balance(shape, seats);
         }
@@ -96,6 +98,50 @@ impl<'a> Planner<'a> {
         if !self.plan.whole {
             let again = Some(self.look_again());
             self.wait(0, String::from("the nodes of the cluster are asked again"), again);
+        }
+    }
+
+    /// Members that are reported as running and do not answer, or not as themselves.
+    fn tell_silent(&mut self, seats: &Seats<'a>) {
+        let running = seats.iter().filter(|seat| seat.instance.info.observed.state == State::Running);
+        let silent: Vec<String> = running
+            .filter_map(|seat| {
+                let (member, address) = (seat.member(), seat.address());
+                match seats.look(seat)? {
+                    Look::Answered(_) => None,
+                    Look::Loading => Some(format!("member {member} at {address} reads its data")),
+                    Look::Refused => Some(format!("member {member} at {address} takes no connections")),
+                    Look::Silent(why) => Some(format!("member {member} at {address} does not answer: {why}")),
+                    Look::Other(id) => {
+                        Some(format!("at {address} answers node {id}, not member {member} ({})", seat.id))
+                    }
+                }
+            })
+            .collect();
+        if let Some(first) = silent.first() {
+            let more =
+                if silent.len() > 1 { format!(" (and {} more)", silent.len() - 1) } else { String::new() };
+            self.plan.conditions.push((ConditionType::Degraded, "MembersSilent", format!("{first}{more}")));
+        }
+    }
+
+    /// A process that took another identity (`CLUSTER RESET HARD` by hand) comes back as the node it was by a restart,
+    /// once nobody waits for what it has.
+    fn bring_back(&mut self, seats: &Seats<'a>) {
+        for seat in seats.iter() {
+            let info = &seat.instance.info;
+            let is_owner = seats.owner(seat.shard).is_some_and(|owner| owner.member() == seat.member());
+            let heir = is_owner && seats.heir(seat, self.dead_for(seat)).is_some();
+            let ordered =
+                info.desired.restart > info.observed.restart || info.desired.state != State::Running;
+            if matches!(seats.look(seat), Some(Look::Other(_))) && !heir && !ordered {
+                self.plan.steps.push(Step::Restart {
+                    address: info.address(),
+                    member: info.member,
+                    restart: info.desired.restart.saturating_add(1),
+                    loses: 0,
+                });
+            }
         }
     }
 
@@ -143,14 +189,22 @@ impl<'a> Planner<'a> {
         well
     }
 
-    /// By a person's word, and one by one: without a majority nobody can be elected, and replicas that have the data
-    /// take over all the same.
-    fn take_over(&mut self, shape: Shape, seats: &Seats<'a>) {
+    /// By a person's word: without a majority nobody can be elected, and replicas that have the data take over all
+    /// the same, one by one. Then masters that wait for copies which do not answer start with what they have.
+    fn give_up(&mut self, word: i64, shape: Shape, seats: &Seats<'a>) {
         for shard in 0..shape.masters {
             let Some(owner) = seats.owner(shard).filter(|owner| seats.is_dead(owner)) else { continue };
             if let Some(heir) = seats.heir_without_votes(owner, self.dead_for(owner)) {
                 let why = format!("a person gave up the master of shard {shard}, member {}", owner.member());
                 return self.order(heir, Command::TakeOver, why);
+            }
+        }
+        for owner in (0..shape.masters).filter_map(|shard| seats.owner(shard)) {
+            let info = &owner.instance.info;
+            let waits = matches!(info.observed.state, State::Restarting | State::Staging);
+            if waits && seats.is_dead(owner) && info.desired.recover < word {
+                let (address, member) = (info.address(), info.member);
+                self.plan.steps.push(Step::StartAlone { address, member, word });
             }
         }
     }
@@ -379,7 +433,7 @@ fn no_majority(cluster: &ClusterName, shape: Shape, seats: &Seats<'_>) -> String
     missing.truncate(5);
     format!(
         "{reached} of {} masters answer, {needed} are needed to elect; missing: {}; nothing is changed until they are back; \
-         overlord task recover {cluster} gives them up, and lets replicas that have their data take over",
+         overlord task recover {cluster} gives them up: replicas that have their data take over, masters start with what they have",
         shape.masters,
         missing.join(", ")
     )

@@ -80,6 +80,11 @@ impl<'a> Seats<'a> {
         self.seats.values().map(|seat| seat.id).collect()
     }
 
+    /// What came of asking the member.
+    pub fn look(&self, seat: &Seat<'_>) -> Option<&'a Look> {
+        self.sight.look(seat.address())
+    }
+
     /// What the member said.
     pub fn answer(&self, seat: &Seat<'_>) -> Option<&'a Answer> {
         self.sight.answer(seat.address())

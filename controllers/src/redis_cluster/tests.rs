@@ -54,6 +54,7 @@ enum Said {
     Answers,
     Refuses,
     Loads,
+    AsAnother,
     Silent,
 }
 
@@ -78,7 +79,7 @@ struct World {
     /// A node that is no member any more, and the member it copies.
     spare: Option<(NodeId, u32)>,
     settled: bool,
-    recover: bool,
+    recover: Option<i64>,
     damaged: Vec<(String, String)>,
     control: Control,
     now: Timestamp,
@@ -126,7 +127,7 @@ impl World {
             stranger: None,
             spare: None,
             settled: false,
-            recover: false,
+            recover: None,
             damaged: Vec::new(),
             control: Control::Run { promoted: false },
             now: samples::at(60),
@@ -239,6 +240,7 @@ impl World {
                 })),
                 Said::Refuses => Look::Refused,
                 Said::Loads => Look::Loading,
+                Said::AsAnother => Look::Other(Self::stranger_id()),
                 Said::Silent => Look::Silent("no answer".to_owned()),
             };
             looks.insert(address, look);

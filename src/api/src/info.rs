@@ -90,6 +90,10 @@ pub struct Desired {
     pub config: u64,
     /// Grows by one with each ordered restart of the process.
     pub restart: u64,
+    /// `redis_cluster`: grows with each word of a person that the node need not wait any more for copies of its data
+    /// that do not answer.
+    #[serde(default, skip_serializing_if = "is_zero_word")]
+    pub recover: i64,
 }
 
 /// What was last seen of an instance.
@@ -142,6 +146,11 @@ pub struct Observed {
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
 const fn is_zero(n: &u32) -> bool {
+    *n == 0
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
+const fn is_zero_word(n: &i64) -> bool {
     *n == 0
 }
 

@@ -256,7 +256,7 @@ pub(crate) mod tests {
             resources: Resources { cpu_millis: 100, memory: 64 << 20, disk: 0 },
             on_disk: OnDisk::Delete,
             launches: 0,
-            desired: Desired { state: State::Running, config: 1, restart: 0 },
+            desired: Desired { state: State::Running, config: 1, restart: 0, recover: 0 },
             observed: Observed {
                 state: State::Pending,
                 config: 0,

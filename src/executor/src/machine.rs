@@ -52,6 +52,8 @@ pub struct StartRequest {
     pub first: bool,
     /// How often in a row the answer was to wait.
     pub asks: u32,
+    /// A person gave up the peers that do not answer.
+    pub given_up: bool,
 }
 
 /// What the gate says.

@@ -364,6 +364,7 @@ impl Apply<'_> {
                 state: State::Running,
                 config: previous.map_or(1, |desired| desired.config.saturating_add(1)),
                 restart: previous.map_or(0, |desired| desired.restart),
+                recover: previous.map_or(0, |desired| desired.recover),
             },
             observed: Observed {
                 state: State::Pending,

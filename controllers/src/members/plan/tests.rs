@@ -63,7 +63,7 @@ impl World {
             sent: &self.sent,
             sight: None,
             settled: false,
-            recover: false,
+            recover: None,
             unconfirmed: &self.unconfirmed,
             damaged: &self.damaged,
             task: Some("t"),
@@ -375,7 +375,9 @@ impl World {
     fn obey(&mut self, plan: &Plan) {
         for step in &plan.steps {
             match step {
-                Step::Form(_) | Step::Order(_) => panic!("{step} is nothing for a pool"),
+                Step::Form(_) | Step::Order(_) | Step::StartAlone { .. } => {
+                    panic!("{step} is nothing for a pool")
+                }
                 Step::Launch(Launch { member, place }) => self.launch(*member, *place),
                 Step::WriteConfig { address, text, config, .. } => {
                     self.at(*address, |instance, info| {

@@ -85,13 +85,34 @@ fn all_shards_that_lost_keys_are_named() {
 #[test]
 fn without_a_majority_replicas_take_over_by_a_persons_word_one_by_one() {
     let mut world = World::new().down(0).down(1).orphan(3).orphan(4);
-    world.recover = true;
+    world.recover = Some(7);
     assert_eq!(orders(&world.plan()), [(3, Command::TakeOver)]);
     let world = world
         .node(3, |node| (node.copies, node.slots, node.epoch) = (None, Some(0), 9))
         .node(0, |node| node.slots = None);
     // A majority is back: the rest is an election.
     assert_eq!(orders(&world.plan()), [(4, FORCE)]);
+}
+
+#[test]
+fn without_a_majority_masters_start_with_what_they_have_by_a_persons_word_once() {
+    // Power was lost; the host of members 0 and 5 stays dead, and member 2 waits for its replica 5.
+    let mut world = World::new().lost(0).lost(5).down(2).node(3, |node| node.link = Link::NeverUp);
+    let alone = |world: &World| {
+        let steps = world.plan().steps.into_iter();
+        steps
+            .filter(|step| matches!(step, Step::StartAlone { .. }))
+            .map(|step| step.to_string())
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(alone(&world), [""; 0]);
+    world.recover = Some(7);
+    let steps = alone(&world);
+    assert_eq!(steps.len(), 1);
+    assert!(steps[0].starts_with("let member 2 at 127.0.0.3:20000 start"), "{steps:?}");
+    assert_eq!(orders(&world.plan()), []);
+    let told = world.info(2, |info| info.desired.recover = 7);
+    assert_eq!(alone(&told), [""; 0]);
 }
 
 #[test]
@@ -106,6 +127,28 @@ fn a_replaced_node_is_kept_as_long_as_its_successor_has_no_copy() {
     assert!(keeps(world, Link::NeverUp));
     let world = World::new().info(4, |info| info.incarnation = 1);
     assert!(!keeps(world, Link::Up));
+}
+
+#[test]
+fn a_process_that_took_another_identity_is_restarted_and_a_silent_one_is_told() {
+    let restarts = |plan: &Plan| {
+        let steps = plan.steps.iter();
+        steps
+            .filter_map(|s| if let Step::Restart { member, .. } = s { Some(*member) } else { None })
+            .collect::<Vec<_>>()
+    };
+    let world = World::new().node(4, |node| node.look = Said::AsAnother);
+    let plan = world.plan();
+    assert_eq!(restarts(&plan), [4]);
+    assert!(condition(&plan, ConditionType::Degraded).unwrap().contains("answers node"), "{plan:?}");
+    let ordered = world.info(4, |info| info.desired.restart = 1);
+    assert_eq!(restarts(&ordered.plan()), [0_u32; 0]);
+    // Whoever has its data comes first.
+    let plan = World::new().node(1, |node| node.look = Said::AsAnother).orphan(4).plan();
+    assert_eq!((orders(&plan), restarts(&plan)), (vec![(4, FORCE)], vec![]));
+    let plan = World::new().node(1, |node| node.look = Said::Silent).plan();
+    let told = condition(&plan, ConditionType::Degraded).unwrap();
+    assert!(told.starts_with("member 1 at 127.0.0.2:20000 does not answer"), "{told}");
 }
 
 #[test]

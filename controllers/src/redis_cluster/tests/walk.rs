@@ -15,7 +15,7 @@ const STATES: [State; 7] = [
     State::Pending,
 ];
 
-const LOOKS: [Said; 4] = [Said::Answers, Said::Refuses, Said::Loads, Said::Silent];
+const LOOKS: [Said; 5] = [Said::Answers, Said::Refuses, Said::Loads, Said::AsAnother, Said::Silent];
 
 const LINKS: [Link; 4] = [Link::Up, Link::Down, Link::LongDown, Link::NeverUp];
 
@@ -41,7 +41,7 @@ fn worlds() -> impl Strategy<Value = World> {
     )
         .prop_map(|(masters, fates, failed_over, stranger, now, recover, formed)| {
             let mut world = World::sized(masters);
-            (world.stranger, world.recover) = (stranger, recover);
+            (world.stranger, world.recover) = (stranger, recover.then_some(7));
             (world.now, world.record.formed) = (samples::at(now), formed || now % 2 == 0);
             for (shard, over) in (0..masters).zip(failed_over) {
                 if over {
@@ -94,7 +94,7 @@ proptest! {
                     prop_assert!(world.nodes[&master].look != Said::Loads, "its master reads its data");
                     let holds = matches!(node.link, Link::Up | Link::Down | Link::LongDown);
                     prop_assert!(holds || lost.contains(&(member % masters)), "{} has nothing", member);
-                    prop_assert!(quorum || (world.recover && command == Command::TakeOver));
+                    prop_assert!(quorum || (world.recover.is_some() && command == Command::TakeOver));
                 }
                 Command::Failover { force: false } => {
                     prop_assert!(node.link == Link::Up && quorum);
@@ -118,6 +118,12 @@ proptest! {
                 prop_assert!(quorum, "{} is replaced without a majority", member);
                 let shard = member % masters;
                 prop_assert!(owner(shard) != Some(member) || lost.contains(&shard), "{} has the slots", member);
+            }
+        }
+        for step in &plan.steps {
+            if let Step::Restart { member, .. } = step {
+                let ours = world.nodes[member].look != Said::AsAnother;
+                prop_assert!(!ours, "{} is restarted and nobody declared a change", member);
             }
         }
         if plan.whole {

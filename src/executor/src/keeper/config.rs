@@ -90,6 +90,8 @@ impl Keeper {
         match Instance::new(&task.cluster, task.address, &task.id, &keys.info) {
             Ok(instance) => {
                 self.instance = Some(instance);
+                // What was said to an earlier launch.
+                self.recover = keys.info.desired.recover;
                 self.keys = Some(keys);
                 self.prepare();
             }

@@ -80,7 +80,12 @@ impl Keeper {
 
     pub(super) fn ask_gate(&mut self) {
         let (Some(instance), Some(keys)) = (self.instance.clone(), &self.keys) else { return };
-        let request = StartRequest { seed: keys.nodes_conf.clone(), first: self.run == 1, asks: self.asks };
+        let request = StartRequest {
+            seed: keys.nodes_conf.clone(),
+            first: self.run == 1,
+            asks: self.asks,
+            given_up: keys.info.desired.recover > self.recover,
+        };
         self.effects.push(Effect::Gate { run: self.run, instance, request });
     }
 
@@ -110,6 +115,8 @@ impl Keeper {
     fn start_now(&mut self, nodes_conf: Option<String>) {
         let (Some(instance), Some(keys)) = (self.instance.clone(), &self.keys) else { return };
         let desired = &keys.info.desired;
+        // A word counts for one start.
+        self.recover = desired.recover;
         let refused = self.report.config_refused == Some(desired.config);
         self.launch = if refused {
             Launch { conf: self.file.clone(), config: self.report.config, restart: desired.restart }

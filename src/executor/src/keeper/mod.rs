@@ -272,6 +272,8 @@ pub(crate) struct Keeper {
     process: Process,
     /// How often in a row the gate said to wait.
     asks: u32,
+    /// The last word of a person to start without those that do not answer, once it was followed.
+    recover: i64,
     probes: u32,
     /// How long the probes of this start have waited.
     waited: Duration,
@@ -310,6 +312,7 @@ impl Keeper {
             run: 0,
             process: Process::None,
             asks: 0,
+            recover: 0,
             probes: 0,
             waited: Duration::ZERO,
             last_silence: String::new(),

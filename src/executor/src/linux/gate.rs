@@ -49,6 +49,9 @@ pub(crate) async fn ask(
     };
     let Found { conf, origin, patched, mut notes } = find(layout, instance, &node, request)?;
     let mut rule = StartRule::new(conf, origin, patched, has_data(layout, instance), request.asks);
+    if request.given_up {
+        rule = rule.given_up();
+    }
     if !request.first {
         // It ran in this Mesos task: since then only the asks have passed, each with a pause of a second at most.
         rule = rule.dead_for(u64::from(request.asks).saturating_mul(ASK_SECONDS));

@@ -78,12 +78,15 @@ pub enum Verdict {
 
 /// The decision in the making.
 #[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub struct StartRule {
     conf: NodesConf,
     origin: Origin,
     own_data: bool,
     /// For how many seconds the node has been dead at most, if that is known.
     dead_for: Option<u64>,
+    /// A person gave up who does not answer.
+    given_up: bool,
     asks: u32,
     /// Whether the file is not the one in the directory.
     changed: bool,
@@ -114,6 +117,7 @@ impl StartRule {
             origin,
             own_data,
             dead_for: None,
+            given_up: false,
             asks,
             changed: patched || !matches!(origin, Origin::Redis),
             unmet: false,
@@ -130,6 +134,13 @@ impl StartRule {
     #[must_use]
     pub const fn dead_for(mut self, seconds: u64) -> Self {
         self.dead_for = Some(seconds);
+        self
+    }
+
+    /// By a person's word nobody is waited for who does not answer.
+    #[must_use]
+    pub const fn given_up(mut self) -> Self {
+        self.given_up = true;
         self
     }
 
@@ -312,7 +323,7 @@ impl StartRule {
             Some(Err(why)) => return Verdict::Wait(why),
             None => {}
         }
-        match self.held(true) {
+        match self.held(!self.given_up) {
             Some(why) => Verdict::Wait(why),
             None => self.start(!self.own_data),
         }

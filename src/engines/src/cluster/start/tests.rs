@@ -220,6 +220,16 @@ fn a_master_that_dies_right_after_it_took_over_waits_for_the_former_one() {
 }
 
 #[test]
+fn by_a_persons_word_nobody_is_waited_for_who_does_not_answer() {
+    let world = World::new().silent(&[3, 6]);
+    let rule = || StartRule::new(seed(0), Origin::Redis, false, true, 0);
+    assert!(matches!(world.verdict(rule()).0, Verdict::Wait(why) if why.contains("does not answer")));
+    assert_eq!(world.verdict(rule().given_up()).0, START);
+    // Who answers and has the data still counts.
+    assert!(matches!(World::new().silent(&[6]).verdict(rule().given_up()).0, Verdict::Wait(_)));
+}
+
+#[test]
 fn of_a_large_cluster_only_the_replicas_are_asked_as_a_rule() {
     let members = members(40, 1);
     let conf = |me: u32| NodesConf::parse(seed_nodes_conf(&members, &id(me)).unwrap().as_bytes()).unwrap();

@@ -55,7 +55,10 @@ impl Story {
 fn a_node_asks_before_its_first_start_and_starts_with_what_it_is_given() {
     let mut story = Story::prepared();
     assert!(!story.starts());
-    assert_eq!(story.asked(), Some(&StartRequest { seed: Some("seed".to_owned()), first: true, asks: 0 }));
+    assert_eq!(
+        story.asked(),
+        Some(&StartRequest { seed: Some("seed".to_owned()), first: true, asks: 0, given_up: false })
+    );
     let nodes_conf = Some("nodes".to_owned());
     story.gated(Ok(Clearance::Start {
         nodes_conf: nodes_conf.clone(),
