@@ -20,7 +20,7 @@ use overlord_engines::{
 };
 use tokio::time::timeout;
 
-use super::{CLIENT_NAME, files};
+use super::{CLIENT_NAME, dump, files};
 use crate::{Clearance, ClusterNode, Instance, Layout, MachineError, StartRequest};
 
 /// Time for connecting to a peer, and for its answer.
@@ -91,6 +91,9 @@ async fn ask_peer((id, address): (NodeId, Address)) -> (NodeId, Answer) {
     let answer = match look.await {
         Ok(told) => Answer::Told(Box::new(told)),
         Err(AdminError::Loading { .. }) => Answer::Loading,
+        Err(AdminError::Connect { source, .. }) if source.kind() == io::ErrorKind::ConnectionRefused => {
+            Answer::Refused
+        }
         Err(error) => {
             tracing::debug!(%error, %id, "a peer is silent");
             Answer::Silent
@@ -171,9 +174,10 @@ fn has_data(layout: &Layout, instance: &Instance) -> bool {
     let dir = layout.work_dir(instance);
     let filled = |path: PathBuf| fs::metadata(path).is_ok_and(|meta| meta.is_file() && meta.len() > 0);
     let conf = fs::read_to_string(layout.conf(instance)).ok().and_then(|text| ServerConf::parse(&text).ok());
-    let appends = conf.is_some_and(|conf| conf.get("appendonly") == Some("yes"));
+    let appends = conf.as_ref().is_some_and(|conf| conf.get("appendonly") == Some("yes"));
     if !appends {
-        return filled(dir.join("dump.rdb"));
+        // A dump that the configuration does not promise is set aside at the start.
+        return conf.is_some_and(|conf| !dump::keeps_nothing(&conf)) && filled(dir.join(dump::FILE));
     }
     // A folder of several since 7.0.
     let entries = fs::read_dir(dir.join("appendonlydir")).into_iter().flatten().flatten();

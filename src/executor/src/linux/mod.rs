@@ -1,6 +1,7 @@
 //! The real [`Machine`]: this host's files, processes and ports.
 
 mod console;
+mod dump;
 mod files;
 mod gate;
 mod install;
@@ -165,6 +166,7 @@ impl Machine for LinuxMachine {
         let conf = std::fs::read_to_string(&path).map_err(MachineError::file("read", &path))?;
         let argv = self.argv(instance, &conf)?;
         *self.admin.lock().await = None;
+        dump::set_aside(&self.layout, instance, &conf)?;
         let started = process::start(
             &argv,
             &self.layout.work_dir(instance),

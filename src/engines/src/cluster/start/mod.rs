@@ -20,6 +20,10 @@ use super::{Claim, NodeId, NodesConf, NodesConfError, Replication, Role, View, d
 /// How often a node that lost its file, and whom nobody answers, waits before it takes its seed for the truth.
 const PATIENCE: u32 = 6;
 
+/// How often in a row a replica must be silent, and held for failed by a majority, until it is given up. With the
+/// second that an answer may take and the pause after it about a minute.
+const SILENT_PATIENCE: u32 = 30;
+
 /// Rounds of questions; each asks only those of whom the one before it told.
 const ROUNDS: u8 = 4;
 
@@ -43,8 +47,10 @@ pub enum Origin {
 /// What became of a question.
 #[derive(Debug)]
 pub enum Answer {
-    /// No answer, or that of somebody else.
+    /// No answer: nobody knows.
     Silent,
+    /// Nobody listens at its port: it is not there, or starts again.
+    Refused,
     /// It loads its data.
     Loading,
     /// Its answer.
@@ -103,6 +109,9 @@ pub struct StartRule {
 
 #[derive(Debug)]
 enum Heard {
+    /// Nothing yet, or nobody knows where it is.
+    Nothing,
+    Refused,
     Silent,
     Loading,
     Told(Told),
@@ -189,9 +198,10 @@ impl StartRule {
     pub fn hear(&mut self, id: NodeId, answer: Answer) {
         let heard = match answer {
             Answer::Silent => Heard::Silent,
+            Answer::Refused => Heard::Refused,
             Answer::Loading => Heard::Loading,
             // The address may be somebody else's by now, of another cluster even.
-            Answer::Told(told) if told.0.myself().id != id => Heard::Silent,
+            Answer::Told(told) if told.0.myself().id != id => Heard::Refused,
             Answer::Told(told) => {
                 let (view, replication) = *told;
                 let heard = Heard::Told(Told::of(&view, replication, &self.conf));
@@ -201,8 +211,15 @@ impl StartRule {
                 heard
             }
         };
-        let silent = matches!(heard, Heard::Silent);
-        if !silent || !self.heard.contains_key(&id) {
+        // Of several addresses the one that tells most counts; one that is silent may be the right one.
+        let rank = |heard: &Heard| match heard {
+            Heard::Nothing => 0,
+            Heard::Refused => 1,
+            Heard::Silent => 2,
+            Heard::Loading => 3,
+            Heard::Told(_) => 4,
+        };
+        if self.heard.get(&id).is_none_or(|before| rank(before) <= rank(&heard)) {
             self.heard.insert(id, heard);
         }
     }
@@ -277,7 +294,7 @@ impl StartRule {
         }
         // Nobody knows where they are.
         for id in self.candidates() {
-            self.heard.entry(id).or_insert(Heard::Silent);
+            self.heard.entry(id).or_insert(Heard::Nothing);
         }
         new
     }
@@ -285,7 +302,7 @@ impl StartRule {
     fn told(&self) -> impl Iterator<Item = (&NodeId, &Told)> {
         self.heard.iter().filter_map(|(id, heard)| match heard {
             Heard::Told(told) => Some((id, told)),
-            Heard::Silent | Heard::Loading => None,
+            Heard::Nothing | Heard::Refused | Heard::Silent | Heard::Loading => None,
         })
     }
 
@@ -381,7 +398,8 @@ impl StartRule {
         self.candidates().iter().find_map(|id| match self.heard.get(id) {
             Some(Heard::Told(told)) => self.holds(id, told),
             Some(Heard::Loading) => Some(format!("replica {id} loads its data")),
-            Some(Heard::Silent) | None => silent.then(|| self.may_live(id)).flatten(),
+            Some(Heard::Refused) => silent.then(|| self.may_live(id, true)).flatten(),
+            Some(Heard::Silent | Heard::Nothing) | None => silent.then(|| self.may_live(id, false)).flatten(),
         })
     }
 
@@ -411,14 +429,21 @@ impl StartRule {
     }
 
     /// Whether a silent replica may live where this node does not reach it.
-    fn may_live(&self, id: &NodeId) -> Option<String> {
+    fn may_live(&self, id: &NodeId, refuses: bool) -> Option<String> {
         let (voters, all) = self.voters();
         let own = self.conf.node(id).is_some();
         let gone = voters.iter().filter(|(_, told)| told.holds_for_gone(id, own)).count();
         let answered = voters.len();
-        (gone * 2 <= all).then(|| {
-            format!("replica {id} does not answer, and {gone} of {all} masters hold it for failed ({answered} answer)")
-        })
+        if gone * 2 <= all {
+            return Some(format!(
+                "replica {id} does not answer, and {gone} of {all} masters hold it for failed ({answered} answer)"
+            ));
+        }
+        // Those that know it no more have forgotten it: it was replaced.
+        let forgotten = voters.iter().filter(|(_, told)| own && !told.shows(id)).count();
+        // Failed means that nobody reaches it: its process may live, stopped or cut off, with all the data.
+        (!refuses && forgotten * 2 <= all && self.asks < SILENT_PATIENCE)
+            .then(|| format!("replica {id} is silent, and may have the data: it is waited for a while"))
     }
 }
 

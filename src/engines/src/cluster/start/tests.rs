@@ -14,6 +14,7 @@ struct World {
     replication: Vec<Replication>,
     answers: Vec<bool>,
     epoch: u64,
+    refuse: bool,
 }
 
 const LINKED: Replication = Replication {
@@ -59,6 +60,7 @@ impl World {
             replication: vec![LINKED; 9],
             answers: (0..9).map(|number| number != 0).collect(),
             epoch: 9,
+            refuse: false,
         }
     }
 
@@ -113,9 +115,16 @@ impl World {
     fn answer(&self, number: usize) -> Answer {
         if self.answers[number] {
             Answer::Told(Box::new((self.view(number), self.replication[number])))
+        } else if self.refuse {
+            Answer::Refused
         } else {
             Answer::Silent
         }
+    }
+
+    /// Who does not answer refuses connections.
+    fn refusing(self) -> Self {
+        Self { refuse: true, ..self }
     }
 
     /// The verdict, and who was asked for it.
@@ -215,7 +224,7 @@ fn a_master_that_dies_right_after_it_took_over_waits_for_the_former_one() {
     assert!(why.contains(&id(0).to_string()), "{why}");
     // Gone for good, as a majority holds, it has nothing any more.
     let gone = |node: &mut Node| node.flags = node.flags.with(Flag::Fail);
-    let world = world.silent(&[0, 6]).change(&[1, 2, 3], 0, gone).change(&[1, 2, 3], 6, gone);
+    let world = world.refusing().silent(&[0, 6]).change(&[1, 2, 3], 0, gone).change(&[1, 2, 3], 6, gone);
     assert_eq!(world.verdict(StartRule::new(conf, Origin::Redis, false, false, 0)).0, EMPTIED);
 }
 
@@ -259,9 +268,9 @@ fn a_master_whose_replicas_lost_everything_starts_with_what_it_has() {
 }
 
 #[test]
-fn a_silent_replica_is_dead_once_a_majority_of_masters_says_so() {
+fn a_replica_that_is_gone_is_dead_once_a_majority_of_masters_says_so() {
     let failed = |who: &[usize]| {
-        let world = World::new().is(3, EMPTY).silent(&[6]);
+        let world = World::new().is(3, EMPTY).silent(&[6]).refusing();
         world.change(who, 6, |node| node.flags = node.flags.with(Flag::Fail))
     };
     let why = failed(&[]).waits();
@@ -273,6 +282,18 @@ fn a_silent_replica_is_dead_once_a_majority_of_masters_says_so() {
     let suspected = failed(&[]).change(&[1, 2], 6, |node| node.flags = node.flags.with(Flag::SuspectedFail));
     assert!(suspected.waits().contains("does not answer"));
     assert!(failed(&[1, 2]).silent(&[2]).waits().contains("(1 answer)"));
+}
+
+#[test]
+fn a_replica_that_is_only_silent_may_live_with_all_the_data() {
+    // Stopped for a while, or cut off: the masters call it failed, and its port still takes connections.
+    let world = World::new().is(3, EMPTY).silent(&[6]);
+    let world = world.change(&[1, 2], 6, |node| node.flags = node.flags.with(Flag::Fail));
+    let after = |asks| world.verdict(StartRule::new(seed(0), Origin::Redis, false, false, asks)).0;
+    for asks in [0, SILENT_PATIENCE - 1] {
+        assert!(matches!(after(asks), Verdict::Wait(why) if why.contains("silent")));
+    }
+    assert_eq!(after(SILENT_PATIENCE), EMPTIED);
 }
 
 #[test]

@@ -91,6 +91,11 @@ impl Told {
         }
     }
 
+    /// Whether it shows a node of the asking node's own file.
+    pub(super) fn shows(&self, id: &NodeId) -> bool {
+        self.relevant.iter().any(|node| node.id == *id)
+    }
+
     /// Those that may hold the data of the node `me`, by this answer.
     pub(super) fn candidates(&self, me: &Node) -> impl Iterator<Item = NodeId> {
         self.relevant.iter().filter(move |node| may_hold(node, me)).map(|node| node.id)
