@@ -446,8 +446,12 @@ fn misplaced(info: &Info, uid: Option<&str>) -> Option<String> {
     if uid.is_some_and(|uid| uid != info.uid) {
         return Some(format!("it is of another cluster, uid {}", info.uid));
     }
-    if !info.mesos_task_id.starts_with(uid8(&info.uid)) {
-        return Some(format!("mesos task {} is not of uid {}", info.mesos_task_id, info.uid));
+    let (member, incarnation) = (info.member, info.incarnation);
+    if !info.mesos_task_id.starts_with(&format!("{}.{member}.{incarnation}.", uid8(&info.uid))) {
+        return Some(format!(
+            "mesos task {} is not of incarnation {incarnation} of member {member} of uid {}",
+            info.mesos_task_id, info.uid
+        ));
     }
     if !matches!(info.desired.state, State::Running | State::Draining | State::Gone) {
         return Some(format!("desired.state {} is none that is ever wanted", info.desired.state));

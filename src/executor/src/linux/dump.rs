@@ -4,7 +4,7 @@
 use std::{fs, io};
 
 use overlord_api::Engine;
-use overlord_engines::ServerConf;
+use overlord_engines::{Change, ServerConf};
 
 use crate::{Instance, Layout, MachineError};
 
@@ -18,6 +18,12 @@ const ASIDE: &str = "dump.rdb.aside";
 pub(crate) fn keeps_nothing(conf: &ServerConf) -> bool {
     let saves = conf.get("save").is_some_and(|points| !points.trim_matches(['"', ' ']).is_empty());
     !saves && conf.get("appendonly") != Some("yes")
+}
+
+/// Whether a server that kept nothing, or an append-only file, keeps snapshots from these changes on.
+pub(crate) fn begins_to_save(changes: &[Change]) -> bool {
+    let empty = |value: &Option<String>| value.as_deref().unwrap_or("").trim_matches(['"', ' ']).is_empty();
+    changes.iter().any(|change| change.directive == "save" && empty(&change.old) && !empty(&change.new))
 }
 
 /// Before a start: a dump that the configuration does not promise is renamed.
@@ -40,6 +46,20 @@ pub(crate) fn set_aside(layout: &Layout, instance: &Instance, conf: &str) -> Res
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_first_snapshot_is_taken_when_snapshots_begin() {
+        let change = |directive: &str, old: &str, new: &str| Change {
+            directive: directive.to_owned(),
+            old: Some(old.to_owned()),
+            new: Some(new.to_owned()),
+            live: true,
+        };
+        assert!(begins_to_save(&[change("hz", "10", "20"), change("save", "", "3600 1")]));
+        assert!(!begins_to_save(&[change("save", "3600 1", "")]));
+        assert!(!begins_to_save(&[change("save", "3600 1", "60 1")]));
+        assert!(!begins_to_save(&[]));
+    }
 
     #[test]
     fn only_a_configuration_without_save_points_and_append_only_file_keeps_nothing() {

@@ -207,7 +207,16 @@ impl Machine for LinuxMachine {
         // Apart from the probes: older servers evict what is too much before they answer.
         let connection = connect(instance.kind, instance.address, SET_TIMEOUT, Some(CLIENT_NAME));
         let result = match connection.await {
-            Ok(mut connection) => connection.set_live(changes).await,
+            Ok(mut connection) => match connection.set_live(changes).await {
+                // The first of its save points may be an hour away, and an append-only file is not kept any more.
+                Ok(()) if dump::begins_to_save(changes) => {
+                    if let Err(error) = connection.save().await {
+                        tracing::warn!(error = chain(&error), "no snapshot is taken at once");
+                    }
+                    Ok(())
+                }
+                outcome => outcome,
+            },
             Err(error) => Err(error),
         };
         result.map_err(|error| match error {

@@ -43,7 +43,7 @@ const CPUS: f64 = 4.0;
 const MEMORY_MIB: f64 = 2048.0;
 const DISK_MIB: f64 = 16_384.0;
 /// A killed sandbox that starts again in the same folder waits this long at most for its old leadership to end.
-const LEASE: Duration = Duration::from_secs(5);
+const LEASE: Duration = Duration::from_secs(10);
 /// What cache servers get to save their data in the end.
 const GRACE: Duration = Duration::from_secs(10);
 /// How long `--wait-ready` waits.
