@@ -176,7 +176,8 @@ impl<'a> Following<'a> {
         Self {
             setup,
             kind: pool.kind,
-            wanted: pool.instances,
+            // Nodes of a cluster say themselves when they serve: asking two hundred would slow them down.
+            wanted: if pool.kind == Kind::RedisCluster { 0 } else { pool.instances },
             known: BTreeSet::new(),
             waiting: VecDeque::new(),
             asking: FuturesUnordered::new(),
@@ -209,7 +210,9 @@ impl<'a> Following<'a> {
 
     fn learn(&mut self, seen: &crate::history::Seen) -> Result<(), Failure> {
         match (Key::parse(&seen.key), &seen.value) {
-            (Key::Info(_, address), Some(_)) if self.known.insert(address) => self.waiting.push_back(address),
+            (Key::Info(_, address), Some(_)) if self.known.insert(address) && self.wanted > 0 => {
+                self.waiting.push_back(address);
+            }
             (Key::Status(_), Some(value)) => {
                 let status: Status = serde_json::from_slice(value)?;
                 if status.phase == Phase::Ready && self.ready.is_none() {
@@ -231,7 +234,7 @@ impl<'a> Following<'a> {
             format!("{}; {}", status.phase, conditions.collect::<Vec<_>>().join("; "))
         });
         format!(
-            "after {} s {serving} of {wanted} serve, {known} are recorded; status {}",
+            "after {} s {serving} of {wanted} that were asked serve, {known} are recorded; status {}",
             LIMIT.as_secs(),
             told.unwrap_or_else(|| "none".to_owned())
         )
@@ -275,7 +278,7 @@ pub(crate) struct Costs {
 
 impl Costs {
     pub(crate) fn add(&mut self, created: &Created) {
-        let instances = created.serving.len() as f64;
+        let instances = created.infos.len() as f64;
         self.txns.push(created.txns as f64 / instances);
         self.puts.push(created.puts.values().sum::<usize>() as f64 / instances);
         self.requests.push(created.requests / instances);
@@ -410,7 +413,7 @@ fn tell(pool: &Pool, rounds: &Rounds, report: &mut Report) {
         &rounds.system,
         None,
     );
-    report.stages(&name, &rounds.stages);
+    report.stages(Section::Stages, &name, &rounds.stages);
 }
 
 /// Milliseconds.

@@ -55,6 +55,6 @@ pub(crate) async fn measure(setup: &Setup, options: &Options, report: &mut Repor
     row(Section::Cost, "sandbox (controller, API, Mesos), resident", Unit::Mib, None, &system, None);
     costs.tell(report, &name);
     executors.tell(report, &name);
-    report.stages(&name, &stages);
+    report.stages(Section::Stages, &name, &stages);
     Ok(())
 }

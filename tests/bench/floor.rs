@@ -70,18 +70,21 @@ pub(crate) fn start_all(
     (0..pool.instances)
         .map(|n| {
             let port = u16::try_from(20_000 + n)?;
-            Plain::start(
-                setup,
-                pool,
-                &root.join(port.to_string()),
-                Address::new(network.host(1).into(), port),
-            )
+            let address = Address::new(network.host(1).into(), port);
+            Plain::start(setup, pool, &root.join(port.to_string()), address, None)
         })
         .collect()
 }
 
 impl Plain {
-    fn start(setup: &Setup, pool: &Pool, dir: &Path, address: Address) -> Result<Self, Failure> {
+    /// One of a pool; of a redis cluster with its `nodes.conf`, or without.
+    pub(crate) fn start(
+        setup: &Setup,
+        pool: &Pool,
+        dir: &Path,
+        address: Address,
+        nodes_conf: Option<&str>,
+    ) -> Result<Self, Failure> {
         let server = setup.server(pool.kind)?;
         let conf = ServerConf::render(&ConfInput {
             kind: pool.kind,
@@ -96,6 +99,9 @@ impl Plain {
         fs::create_dir_all(dir)?;
         let file = dir.join("server.conf");
         fs::write(&file, conf.as_str())?;
+        if let Some(text) = nodes_conf {
+            fs::write(dir.join("nodes.conf"), text)?;
+        }
         let argv = command(pool.kind, &conf, &server.binary, &file, geteuid().is_root());
         let child = spawn(&argv, dir)?;
         Ok(Self { kind: pool.kind, address, argv, dir: dir.to_owned(), child })
@@ -103,10 +109,26 @@ impl Plain {
 
     /// What the simplest supervisor does: sees the end, starts again. The kill comes first.
     pub(crate) fn kill_and_restart(&mut self) -> Result<(), Failure> {
+        self.kill()?;
+        self.restart()
+    }
+
+    /// Kills it and waits until it is gone.
+    pub(crate) fn kill(&mut self) -> Result<(), Failure> {
         self.child.kill()?;
         self.child.wait()?;
+        Ok(())
+    }
+
+    /// Starts it again with what is in its directory.
+    pub(crate) fn restart(&mut self) -> Result<(), Failure> {
         self.child = spawn(&self.argv, &self.dir)?;
         Ok(())
+    }
+
+    /// Where it works.
+    pub(crate) fn dir(&self) -> &Path {
+        &self.dir
     }
 }
 

@@ -95,9 +95,9 @@ async fn kill(setup: &Setup, sandbox: &Sandbox, pool: &Pool, address: Address) -
 }
 
 /// The server's own number, as its pid file says.
-fn server_pid(sandbox: &Sandbox, pool: &Pool, address: Address) -> Result<u32, Failure> {
-    let kind = pool.kind.as_str();
-    let file = sandbox.agent(address.ip).join(format!("data/{kind}/{}/{kind}.pid", address.port));
+pub(crate) fn server_pid(sandbox: &Sandbox, pool: &Pool, address: Address) -> Result<u32, Failure> {
+    let (kind, engine) = (pool.kind.as_str(), pool.kind.engine());
+    let file = sandbox.agent(address.ip).join(format!("data/{kind}/{}/{engine}.pid", address.port));
     let pid = std::fs::read_to_string(&file).map_err(|error| format!("{}: {error}", file.display()))?;
     Ok(pid.trim().parse()?)
 }

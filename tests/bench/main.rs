@@ -3,6 +3,7 @@
 //! Nothing here is asserted: numbers depend on the machine and on what else it does. The table shows
 //! medians, the floor beside ours, and the targets, for people to judge.
 
+mod cluster;
 mod create;
 mod crowd;
 mod floor;
@@ -97,6 +98,12 @@ async fn run(options: &Options) -> Result<(), Failure> {
     }
     if options.wants(Section::Crowd) {
         crowd::measure(&setup, options, &mut report).await?;
+    }
+    if options.wants(Section::Forming) {
+        cluster::forming(&setup, options, &mut report).await?;
+    }
+    if options.wants(Section::Failover) {
+        cluster::failover(&setup, options, &mut report).await?;
     }
     println!("{}", report.table(options));
     if let Some(path) = &options.json {

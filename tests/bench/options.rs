@@ -11,7 +11,10 @@ usage: bench [options] [OVERLORD]
   OVERLORD         the binary to measure [default: the one beside this program]
   --rounds N       rounds of each measurement, of which medians are shown [default: 5]
   --only LIST      of: a  creating four instances, b  killing one, c  a hundred instances,
-                   d  what an instance costs in etcd writes and memory, e  where the time of a create goes
+                   d  what an instance costs in etcd writes and memory, e  where the time of a create goes,
+                   f  forming a redis cluster, g  killing a master of one
+  --sizes LIST     of f: how many masters, each with a replica [default: 4,20,60,100]
+  --by-hand        of f and g: only what can be done by hand, without this system
   --json FILE      also write everything there";
 
 /// What can be measured.
@@ -27,11 +30,16 @@ pub(crate) enum Section {
     Cost,
     /// Where the time goes.
     Stages,
+    /// A redis cluster.
+    Forming,
+    /// A master of one killed.
+    Failover,
 }
 
 impl Section {
     /// All of them, as they are shown.
-    pub(crate) const ALL: [Self; 5] = [Self::Create, Self::Kill, Self::Crowd, Self::Cost, Self::Stages];
+    pub(crate) const ALL: [Self; 7] =
+        [Self::Create, Self::Kill, Self::Crowd, Self::Cost, Self::Stages, Self::Forming, Self::Failover];
 
     pub(crate) const fn letter(self) -> &'static str {
         match self {
@@ -40,6 +48,8 @@ impl Section {
             Self::Crowd => "c",
             Self::Cost => "d",
             Self::Stages => "e",
+            Self::Forming => "f",
+            Self::Failover => "g",
         }
     }
 
@@ -50,6 +60,8 @@ impl Section {
             Self::Crowd => "a hundred redis singles, from the request",
             Self::Cost => "what an instance costs",
             Self::Stages => "where the time of a create goes, in ms after the request",
+            Self::Forming => "a redis cluster of so many masters and replicas, from the request",
+            Self::Failover => "a master killed (SIGKILL), until its slots are served again",
         }
     }
 }
@@ -60,9 +72,16 @@ pub(crate) struct Options {
     pub(crate) binary: Option<PathBuf>,
     pub(crate) rounds: usize,
     pub(crate) json: Option<PathBuf>,
+    /// Masters of the redis clusters that are formed.
+    pub(crate) sizes: Vec<u16>,
+    /// Leave this system out of the sections of redis clusters.
+    pub(crate) by_hand: bool,
     /// In order, without doubles.
     sections: Vec<Section>,
 }
+
+/// From the smallest cluster that people have to one that fits on this machine.
+const SIZES: [u16; 4] = [4, 20, 60, 100];
 
 /// What the command line asks for.
 #[derive(Debug, PartialEq, Eq)]
@@ -73,7 +92,14 @@ pub(crate) enum Asked {
 
 impl Options {
     pub(crate) fn parse(arguments: impl IntoIterator<Item = String>) -> Result<Asked, String> {
-        let mut options = Self { binary: None, rounds: 5, json: None, sections: Section::ALL.to_vec() };
+        let mut options = Self {
+            binary: None,
+            rounds: 5,
+            json: None,
+            sizes: SIZES.to_vec(),
+            by_hand: false,
+            sections: Section::ALL.to_vec(),
+        };
         let mut arguments = arguments.into_iter();
         while let Some(argument) = arguments.next() {
             let (name, joined) = match argument.split_once('=') {
@@ -86,6 +112,8 @@ impl Options {
                 "--help" | "-h" => return Ok(Asked::Help),
                 "--rounds" => options.rounds = rounds(&value()?)?,
                 "--only" => options.sections = sections(&value()?)?,
+                "--sizes" => options.sizes = sizes(&value()?)?,
+                "--by-hand" if joined.is_none() => options.by_hand = true,
                 "--json" => options.json = Some(value()?.into()),
                 flag if flag.starts_with('-') => return Err(format!("{flag} is no option")),
                 _ if options.binary.is_some() => return Err(format!("{argument}: one binary is enough")),
@@ -107,11 +135,21 @@ fn rounds(text: &str) -> Result<usize, String> {
     }
 }
 
+fn sizes(text: &str) -> Result<Vec<u16>, String> {
+    let words = text.split(',').map(str::trim).filter(|word| !word.is_empty());
+    // A loopback network of six hosts has ports for more, this machine's processor has not.
+    let sizes = words.map(|word| word.parse().ok().filter(|masters| (3..=500).contains(masters)));
+    match sizes.collect::<Option<Vec<u16>>>() {
+        Some(sizes) if !sizes.is_empty() => Ok(sizes),
+        _ => Err(format!("--sizes {text}: numbers from 3 to 500, with commas between")),
+    }
+}
+
 fn sections(text: &str) -> Result<Vec<Section>, String> {
     let mut found = Vec::new();
     for word in text.split(',').map(str::trim).filter(|word| !word.is_empty()) {
         let section = Section::ALL.into_iter().find(|section| section.letter() == word);
-        found.push(section.ok_or_else(|| format!("--only {text}: {word:?} is none of a, b, c, d, e"))?);
+        found.push(section.ok_or_else(|| format!("--only {text}: {word:?} is none of a, b, c, d, e, f, g"))?);
     }
     if found.is_empty() {
         return Err("--only names nothing".to_owned());
@@ -136,21 +174,33 @@ mod tests {
         };
         assert_eq!((options.rounds, options.json.as_ref()), (5, None));
         assert!(Section::ALL.into_iter().all(|section| options.wants(section)));
+        assert_eq!(options.sizes, [4, 20, 60, 100]);
     }
 
     #[test]
     fn options_are_taken_with_a_space_or_an_equals_sign() {
-        let Asked::Run(options) = parse("--rounds 3 --only=b,d --json out.json x").unwrap() else {
-            panic!("no help was asked for")
-        };
-        assert_eq!((options.rounds, options.binary), (3, Some("x".into())));
+        let line = "--rounds 3 --only=b,d --sizes=3,20 --by-hand --json out.json x";
+        let Asked::Run(options) = parse(line).unwrap() else { panic!("no help was asked for") };
+        assert_eq!((options.rounds, options.binary, options.sizes), (3, Some("x".into()), vec![3, 20]));
         assert_eq!(options.sections, [Section::Kill, Section::Cost]);
+        assert!(options.by_hand);
         assert_eq!(parse("--help").unwrap(), Asked::Help);
     }
 
     #[test]
     fn what_makes_no_sense_is_refused() {
-        for line in ["--rounds", "--rounds 0", "--rounds many", "--only x", "--only ,", "--fast", "a b"] {
+        for line in [
+            "--rounds",
+            "--rounds 0",
+            "--rounds many",
+            "--only x",
+            "--only ,",
+            "--sizes 2",
+            "--sizes ,",
+            "--by-hand=x",
+            "--fast",
+            "a b",
+        ] {
             assert!(parse(line).is_err(), "{line}");
         }
     }

@@ -34,7 +34,8 @@ struct Row {
     what: String,
     unit: Unit,
     floor: Option<Summary>,
-    ours: Summary,
+    /// Nothing when only the floor was measured.
+    ours: Option<Summary>,
     target: Option<Target>,
 }
 
@@ -46,7 +47,7 @@ type Passed = (Stage, Summary, Summary);
 pub(crate) struct Report {
     machine: Vec<(&'static str, String)>,
     rows: Vec<Row>,
-    stages: Vec<(String, Vec<Passed>)>,
+    stages: Vec<(Section, String, Vec<Passed>)>,
 }
 
 impl Unit {
@@ -68,12 +69,13 @@ impl Unit {
 
 impl Row {
     fn ratio(&self) -> Option<f64> {
-        self.floor.filter(|floor| floor.median > 0.0).map(|floor| self.ours.median / floor.median)
+        let floor = self.floor.filter(|floor| floor.median > 0.0)?;
+        Some(self.ours?.median / floor.median)
     }
 
     fn met(&self) -> Option<bool> {
         match self.target? {
-            Target::AtMost(most) => Some(self.ours.median <= most),
+            Target::AtMost(most) => self.ours.map(|ours| ours.median <= most),
             Target::TimesFloor(most) => self.ratio().map(|ratio| ratio <= most),
         }
     }
@@ -93,9 +95,11 @@ impl Row {
         [
             self.what.clone(),
             self.floor.map(|floor| self.unit.show(floor.median)).unwrap_or_default(),
-            self.unit.show(self.ours.median),
+            self.ours.map(|ours| self.unit.show(ours.median)).unwrap_or_default(),
             self.ratio().map(|ratio| format!("{ratio:.1}x")).unwrap_or_default(),
-            format!("{:.1} - {:.1}, {}", self.ours.min, self.ours.max, self.ours.n),
+            self.ours
+                .map(|ours| format!("{:.1} - {:.1}, {}", ours.min, ours.max, ours.n))
+                .unwrap_or_default(),
             target,
             met.to_owned(),
         ]
@@ -118,7 +122,7 @@ impl Report {
         Self { machine, rows: Vec::new(), stages: Vec::new() }
     }
 
-    /// Adds a row. A series without a number adds none.
+    /// Adds a row; none without any number.
     pub(crate) fn row(
         &mut self,
         section: Section,
@@ -128,18 +132,23 @@ impl Report {
         ours: &Series,
         target: Option<Target>,
     ) {
-        let Some(ours) = ours.summary() else { return };
-        let floor = floor.and_then(Series::summary);
+        let (floor, ours) = (floor.and_then(Series::summary), ours.summary());
+        if floor.is_none() && ours.is_none() {
+            return;
+        }
         self.rows.push(Row { section, what: what.to_owned(), unit, floor, ours, target });
     }
 
     /// Adds where the time of one kind of create goes.
-    pub(crate) fn stages(&mut self, what: &str, stages: &Stages) {
+    pub(crate) fn stages(&mut self, section: Section, what: &str, stages: &Stages) {
         let seen = Stage::ALL.into_iter().filter_map(|stage| {
             let (first, last) = stages.of(stage)?;
             Some((stage, first, last))
         });
-        self.stages.push((what.to_owned(), seen.collect()));
+        let seen: Vec<Passed> = seen.collect();
+        if !seen.is_empty() {
+            self.stages.push((section, what.to_owned(), seen));
+        }
     }
 
     /// On what it was measured.
@@ -156,12 +165,11 @@ impl Report {
     pub(crate) fn table(&self, options: &Options) -> String {
         let mut text = String::new();
         for section in Section::ALL.into_iter().filter(|section| options.wants(*section)) {
-            let lines = match section {
-                Section::Stages => self.stage_lines(),
-                Section::Create | Section::Kill | Section::Crowd | Section::Cost => self.lines(section),
-            };
-            if !lines.is_empty() {
-                let _ = writeln!(text, "\n{}) {}\n{}", section.letter(), section.title(), aligned(&lines));
+            for lines in [self.lines(section), self.stage_lines(section)] {
+                if !lines.is_empty() {
+                    let _ =
+                        writeln!(text, "\n{}) {}\n{}", section.letter(), section.title(), aligned(&lines));
+                }
             }
         }
         text.push_str("Medians. The floor is the same servers with the same configuration, started by hand.");
@@ -179,16 +187,19 @@ impl Report {
     }
 
     /// A column for each kind of create: when the first instance came there, and when the last one did.
-    fn stage_lines(&self) -> Vec<Vec<String>> {
-        if self.stages.is_empty() {
+    fn stage_lines(&self, section: Section) -> Vec<Vec<String>> {
+        let columns: Vec<_> = self.stages.iter().filter(|(of, ..)| *of == section).collect();
+        if columns.is_empty() {
             return Vec::new();
         }
-        let mut head = vec![String::new()];
-        head.extend(self.stages.iter().map(|(name, _)| name.clone()));
+        let mut head = vec!["ms after the request".to_owned()];
+        head.extend(columns.iter().map(|(_, name, _)| name.clone()));
         let mut lines = vec![head];
-        for stage in Stage::ALL {
+        // Not every stage is one of every kind.
+        let passed = |stage: &Stage| columns.iter().any(|(.., seen)| seen.iter().any(|(s, ..)| s == stage));
+        for stage in Stage::ALL.into_iter().filter(passed) {
             let mut line = vec![stage.title().to_owned()];
-            for (_, seen) in &self.stages {
+            for (.., seen) in &columns {
                 let cell = seen.iter().find(|(s, ..)| *s == stage).map(|(_, first, last)| {
                     if (last.median - first.median).abs() < 0.05 {
                         format!("{:.0}", first.median)
@@ -228,7 +239,7 @@ impl Report {
         let stages: Vec<Value> = self
             .stages
             .iter()
-            .map(|(what, seen)| {
+            .map(|(_, what, seen)| {
                 let stages: Vec<Value> = seen
                     .iter()
                     .map(|(stage, first, last)| json!({ "stage": stage.title(), "first": first, "last": last }))
@@ -280,7 +291,14 @@ mod tests {
     fn row(floor: Option<f64>, ours: f64, target: Option<Target>) -> Row {
         let summary = |median| Summary { median, min: median, max: median, n: 1 };
         let (section, unit) = (Section::Create, Unit::Ms);
-        Row { section, what: "x".to_owned(), unit, floor: floor.map(summary), ours: summary(ours), target }
+        Row {
+            section,
+            what: "x".to_owned(),
+            unit,
+            floor: floor.map(summary),
+            ours: Some(summary(ours)),
+            target,
+        }
     }
 
     #[test]
@@ -289,6 +307,8 @@ mod tests {
         assert_eq!(row(Some(100.0), 201.0, Some(Target::TimesFloor(2.0))).met(), Some(false));
         assert_eq!(row(None, 201.0, Some(Target::TimesFloor(2.0))).met(), None);
         assert_eq!(row(Some(0.0), 1.0, None).ratio(), None);
+        let floor_alone = Row { ours: None, ..row(Some(1.0), 1.0, Some(Target::TimesFloor(2.0))) };
+        assert_eq!((floor_alone.met(), floor_alone.cells()[1].as_str()), (None, "1.0 ms"));
     }
 
     #[test]

@@ -52,7 +52,13 @@ impl Setup {
         let overlord = overlord.canonicalize().map_err(|error| {
             format!("{}: {error}; build it with `cargo build --release --bin overlord`", overlord.display())
         })?;
-        let servers = [(Kind::Redis, server("redis-server")?), (Kind::Memcache, server("memcached")?)].into();
+        let redis = server("redis-server")?;
+        let servers = [
+            (Kind::Redis, redis.clone()),
+            (Kind::RedisCluster, redis),
+            (Kind::Memcache, server("memcached")?),
+        ]
+        .into();
         let scratch = tempfile::Builder::new().prefix("overlord-bench-").tempdir()?;
         Ok(Self { overlord, clock: SystemClock::new(), servers, scratch, folders: AtomicU32::new(0) })
     }
@@ -71,14 +77,18 @@ impl Setup {
     /// What people would write.
     pub(crate) fn manifest(&self, pool: &Pool) -> Result<String, Failure> {
         let Pool { name, kind, instances, resources } = pool;
-        let count = match kind {
-            Kind::Redis => "shards",
-            Kind::RedisCluster => "masters",
-            Kind::Memcache => "instances",
+        let spread = "placement:\n    spread: [{by: host, rule: preferred}]";
+        let (size, rest) = match kind {
+            Kind::Redis => (format!("shards: {instances}"), spread),
+            // Its rules for hosts are not a matter of choice.
+            Kind::RedisCluster => {
+                (format!("masters: {}\n  replicasPerMaster: 1", instances / 2), "placement: {}")
+            }
+            Kind::Memcache => (format!("instances: {instances}"), spread),
         };
         Ok(format!(
-            "apiVersion: overlord/v1\nkind: {}\nmetadata:\n  name: {name}\nspec:\n  version: \"{}\"\n  {count}: {instances}\n  \
-             resources: {{cpu: \"{}\", memory: {}Mi, disk: {}Mi}}\n  placement:\n    spread: [{{by: host, rule: preferred}}]\n",
+            "apiVersion: overlord/v1\nkind: {}\nmetadata:\n  name: {name}\nspec:\n  version: \"{}\"\n  {size}\n  \
+             resources: {{cpu: \"{}\", memory: {}Mi, disk: {}Mi}}\n  {rest}\n",
             kind.manifest_kind(),
             self.server(*kind)?.version,
             f64::from(resources.cpu_millis) / 1000.0,
@@ -98,12 +108,22 @@ impl Pool {
         let resources = Resources { cpu_millis: 20, memory, disk: 16 * MIB };
         Self { name, kind, instances, resources }
     }
+
+    /// A redis cluster of so many masters, each with a replica.
+    pub(crate) fn cluster(masters: u16) -> Self {
+        Self::of("formed", Kind::RedisCluster, 2 * usize::from(masters))
+    }
+}
+
+/// A program of this machine.
+pub(crate) fn program(name: &str) -> Result<PathBuf, Failure> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let binary = std::env::split_paths(&path).map(|folder| folder.join(name)).find(|path| path.is_file());
+    binary.ok_or_else(|| format!("{name} is not in PATH: `make deps` installs it").into())
 }
 
 fn server(name: &str) -> Result<Server, Failure> {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let binary = std::env::split_paths(&path).map(|folder| folder.join(name)).find(|path| path.is_file());
-    let binary = binary.ok_or_else(|| format!("{name} is not in PATH: `make deps` installs it"))?;
+    let binary = program(name)?;
     let version = version(&binary).map_err(|error| format!("{} --version: {error}", binary.display()))?;
     Ok(Server { binary, version })
 }

@@ -8,9 +8,10 @@ use std::{
 };
 
 use jiff::Timestamp;
-use overlord_api::Info;
+use overlord_api::{Info, Kind};
 
 use crate::{
+    cluster::{Passed, passed, since},
     create::{Created, ms},
     sandbox::Sandbox,
     specs::Pool,
@@ -30,13 +31,15 @@ pub(crate) enum Stage {
     Conf,
     Server,
     Serving,
+    ClusterOk,
+    Linked,
     Starting,
     Running,
     Ready,
 }
 
 impl Stage {
-    pub(crate) const ALL: [Self; 13] = [
+    pub(crate) const ALL: [Self; 15] = [
         Self::Config,
         Self::Answered,
         Self::Accepted,
@@ -47,6 +50,8 @@ impl Stage {
         Self::Conf,
         Self::Server,
         Self::Serving,
+        Self::ClusterOk,
+        Self::Linked,
         Self::Starting,
         Self::Running,
         Self::Ready,
@@ -64,6 +69,8 @@ impl Stage {
             Self::Conf => "meta.toml is on disk, it writes the configuration",
             Self::Server => "the configuration is on disk, it starts the server",
             Self::Serving => "the server serves",
+            Self::ClusterOk => "the node says that the cluster is ok",
+            Self::Linked => "its link to its master is up",
             Self::Starting => "its first report is recorded (staging)",
             Self::Running => "it is recorded as running",
             Self::Ready => "status is Ready",
@@ -108,6 +115,13 @@ pub(crate) fn of(sandbox: &Sandbox, pool: &Pool, created: &Created) -> Vec<Vec<f
     let files = |path: &dyn Fn(&Place) -> Option<PathBuf>| -> Vec<f64> {
         places.iter().filter_map(|place| born(&path(place)?, created.requested)).collect()
     };
+    let logs: Vec<Passed> = match pool.kind {
+        Kind::RedisCluster => places.iter().map(|place| passed(&place.dir.join("console.log"))).collect(),
+        Kind::Redis | Kind::Memcache => Vec::new(),
+    };
+    let nodes = |time: &dyn Fn(&Passed) -> Option<Timestamp>| -> Vec<f64> {
+        logs.iter().filter_map(|log| Some(ms(since(created.requested, time(log)?)))).collect()
+    };
     Stage::ALL
         .into_iter()
         .map(|stage| match stage {
@@ -118,9 +132,11 @@ pub(crate) fn of(sandbox: &Sandbox, pool: &Pool, created: &Created) -> Vec<Vec<f
             Stage::Executor => files(&|place| place.executor.clone()),
             Stage::Prepare => files(&|place| Some(place.lock.clone())),
             Stage::Meta => files(&|place| Some(place.dir.join("meta.toml"))),
-            Stage::Conf => files(&|place| Some(place.dir.join(format!("{}.conf", pool.kind.as_str())))),
+            Stage::Conf => files(&|place| Some(place.dir.join(format!("{}.conf", pool.kind.engine())))),
             Stage::Server => files(&|place| Some(place.dir.join("console.log"))),
             Stage::Serving => created.serving.iter().map(|at| ms(*at)).collect(),
+            Stage::ClusterOk => nodes(&|passed| passed.ok),
+            Stage::Linked => nodes(&|passed| passed.linked),
             Stage::Starting => etcd("info staging"),
             Stage::Running => etcd("info running"),
             Stage::Ready => vec![ms(created.ready)],

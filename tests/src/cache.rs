@@ -1,30 +1,13 @@
 //! Clients as small as can be: what a server says on its socket, not what a library makes of it.
 
-use std::{fmt::Write as _, io, net::SocketAddr, time::Duration};
+use std::{io, time::Duration};
 
-use tokio::{
-    io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader},
-    net::TcpStream,
-    time::timeout,
-};
+use tokio::{io::AsyncWriteExt as _, time::timeout};
+
+use crate::link::{Answer, Link, connect, line};
 
 /// A server on this machine answers at once, or is not there.
 const PATIENCE: Duration = Duration::from_secs(5);
-
-type Connection = BufReader<TcpStream>;
-
-async fn connect(address: &str) -> io::Result<Connection> {
-    let address: SocketAddr = address.parse().map_err(io::Error::other)?;
-    Ok(BufReader::new(timeout(PATIENCE, TcpStream::connect(address)).await??))
-}
-
-async fn line(connection: &mut Connection) -> io::Result<String> {
-    let mut line = String::new();
-    if connection.read_line(&mut line).await? == 0 {
-        return Err(io::ErrorKind::UnexpectedEof.into());
-    }
-    Ok(line.trim_end().to_owned())
-}
 
 /// A redis server, asked over a connection of its own each time.
 #[derive(Debug)]
@@ -41,29 +24,10 @@ impl Redis {
     /// # Errors
     /// When the server is not there, does not answer, or answers with an error.
     pub async fn ask(&self, words: &[&str]) -> io::Result<Vec<String>> {
-        timeout(PATIENCE, async {
-            let mut connection = connect(&self.0).await?;
-            let mut request = format!("*{}\r\n", words.len());
-            for word in words {
-                let _ = write!(request, "${}\r\n{word}\r\n", word.len());
-            }
-            connection.write_all(request.as_bytes()).await?;
-            let mut parts = Vec::new();
-            let mut left = 1_usize;
-            while left > 0 {
-                left -= 1;
-                let head = line(&mut connection).await?;
-                let (kind, rest) = head.split_at_checked(1).unwrap_or_default();
-                match kind {
-                    "-" => return Err(io::Error::other(rest.to_owned())),
-                    "*" => left += rest.parse::<usize>().unwrap_or(0),
-                    "$" => parts.push(bulk(&mut connection, rest).await?),
-                    _ => parts.push(rest.to_owned()),
-                }
-            }
-            Ok(parts)
-        })
-        .await?
+        match Link::open(&self.0).await?.ask(words).await? {
+            Answer::Parts(parts) => Ok(parts.into_iter().map(Option::unwrap_or_default).collect()),
+            Answer::Refused(error) => Err(io::Error::other(error)),
+        }
     }
 
     /// The answer of a command that answers with one value.
@@ -81,14 +45,6 @@ impl Redis {
     pub async fn config(&self, name: &str) -> io::Result<String> {
         Ok(self.ask(&["CONFIG", "GET", name]).await?.into_iter().nth(1).unwrap_or_default())
     }
-}
-
-async fn bulk(connection: &mut Connection, length: &str) -> io::Result<String> {
-    let Ok(length) = length.parse::<usize>() else { return Ok(String::new()) };
-    let mut bytes = vec![0; length + 2];
-    connection.read_exact(&mut bytes).await?;
-    bytes.truncate(length);
-    String::from_utf8(bytes).map_err(io::Error::other)
 }
 
 /// A memcached server, asked over a connection of its own each time.
