@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, fs, os::unix::fs::PermissionsExt as _, path::Path};
 
-use overlord_tests::{Memcached, Options, Redis, Sandbox, condition};
+use overlord_tests::{ClusterClient, Memcached, Options, Redis, Sandbox, condition, redis_cli_check};
 use serde_json::{Value, json};
 
 use crate::manifest::{address, all, memcache, pid, redis};
@@ -199,6 +199,12 @@ async fn all_examples_come_up_together() {
         let kind = sandbox.status(name).await["kind"].clone();
         let endpoints = sandbox.endpoints(name).await;
         assert!(!endpoints.is_empty());
+        if kind == "redis_cluster" {
+            redis_cli_check(&endpoints[0]).await.unwrap();
+            let mut client = ClusterClient::new(&endpoints, 1);
+            client.ask(&["SET", "a", "b"]).await.unwrap();
+            continue;
+        }
         for endpoint in endpoints {
             if kind == "redis" {
                 assert_eq!(Redis::at(&endpoint).one(&["SET", "a", "b"]).await.unwrap(), "OK", "{name}");

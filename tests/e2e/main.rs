@@ -2,6 +2,8 @@
 #![cfg(test)]
 
 mod agents;
+mod arena;
+mod checker;
 mod cli;
 mod config;
 mod crash;
@@ -10,7 +12,13 @@ mod delete;
 mod heal;
 mod manifest;
 mod quiet;
+mod redis_cluster;
+mod redis_cluster_chaos;
+mod redis_cluster_failures;
+mod redis_cluster_hosts;
+mod redis_cluster_quorum;
 mod restart;
 mod sandbox_ends;
+mod shards;
 mod specs;
 mod tasks;

@@ -32,3 +32,12 @@ pub(crate) fn address(info: &Value) -> String {
 pub(crate) fn pid(info: &Value) -> u32 {
     u32::try_from(info["observed"]["pid"].as_u64().unwrap()).unwrap()
 }
+
+/// A redis cluster; `more` as in [`redis`].
+pub(crate) fn redis_cluster(name: &str, masters: u16, replicas: u16, more: &str) -> String {
+    format!(
+        "apiVersion: overlord/v1\nkind: RedisCluster\nmetadata: {{name: {name}}}\nspec:\n  version: \"7.0.15\"\n  \
+         masters: {masters}\n  replicasPerMaster: {replicas}\n  \
+         resources: {{cpu: \"0.1\", memory: 64Mi, disk: 64Mi}}\n{more}"
+    )
+}

@@ -161,6 +161,9 @@ impl Pass<'_> {
         let now = self.shared.clock.monotonic();
         let settled = what.plan.is_none_or(|plan| plan.is_converged() || !plan.blocked.is_empty());
         let progress = what.plan.map(|plan| plan.progress).unwrap_or_default();
+        // That somebody serves no more is not held back by what else moves.
+        let told = self.shared.ledger.status(self.cluster).0.map_or(0, |status| status.ready);
+        let fewer = progress.serving < told;
         let forming = what.accepted.is_some_and(|accepted| {
             let record = &accepted.record.value;
             record.kind == Kind::RedisCluster && !record.formed && record.deletion.is_none()
@@ -174,6 +177,7 @@ impl Pass<'_> {
             memo.progress = Some((progress, moved));
             let spaced = memo.published.map_or(Duration::ZERO, |last| last + INTERVAL);
             let quiet = match (forming, memo.published) {
+                (false, _) if fewer => since + SETTLE,
                 (false, _) => (moved.max(since) + SETTLE).min(since + NEWS),
                 // That it forms is told at once.
                 (true, None) => now,
