@@ -71,7 +71,8 @@ pub(crate) async fn ask(
             Next::Done(Verdict::Wait(why)) => return Ok(Clearance::Wait(why)),
             Next::Done(Verdict::Start { conf, successor, emptied }) => {
                 if let Some(successor) = successor {
-                    notes.push(format!("it starts as the replica of {successor}, which took over"));
+                    // Its role tells that from now on; a note would outlive it.
+                    tracing::info!(%successor, "starts as the replica of the node that took over");
                 }
                 if emptied {
                     notes.push("it starts as a master without data: nobody has any of its shard".to_owned());
