@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::cluster::{
-    Flag, Flags, Node, SlotSet, seed_nodes_conf,
+    Direction, Flag, Flags, Node, SlotMove, SlotSet, seed_nodes_conf,
     strategies::{id, members},
 };
 
@@ -294,6 +294,24 @@ fn a_replica_that_is_only_silent_may_live_with_all_the_data() {
         assert!(matches!(after(asks), Verdict::Wait(why) if why.contains("silent")));
     }
     assert_eq!(after(SILENT_PATIENCE), EMPTIED);
+}
+
+#[test]
+fn a_voter_that_imports_a_slot_from_the_dead_master_counts_although_it_still_shows_it_there() {
+    let open = SlotMove { slot: 7, direction: Direction::Importing, peer: id(0) };
+    let half_way = |moving: Option<SlotMove>| {
+        let world = World::new().taken_over(&OTHERS, 3, 0);
+        let world = world.change(&[1], 1, |node| node.moving.extend(moving));
+        let mut one = SlotSet::new();
+        one.insert(7..=7);
+        world
+            .change(&[1], 0, |node| node.slots = one.clone())
+            .change(&[1], 3, |node| node.slots = &node.slots - &one)
+    };
+    assert!(
+        matches!(half_way(Some(open)).of_master(), Verdict::Start { successor: Some(new), .. } if new == id(3))
+    );
+    assert!(matches!(half_way(None).of_master(), Verdict::Wait(_)));
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use overlord_api::Address;
 
-use crate::cluster::{Claim, Flag, Node, NodeId, NodesConf, Replication, Role, SlotSet, View};
+use crate::cluster::{Claim, Direction, Flag, Node, NodeId, NodesConf, Replication, Role, SlotSet, View};
 
 #[derive(Debug)]
 pub(super) struct Told {
@@ -18,6 +18,8 @@ pub(super) struct Told {
     pub(super) knows_me: bool,
     /// Whom it shows with slots of this node, under a higher epoch.
     pub(super) claims: Vec<Claim>,
+    /// Slots that it is importing from this node: it goes on to show them there whoever else claims them.
+    importing: SlotSet,
     /// Masters with slots, by its count.
     pub(super) size: usize,
     pub(super) current_epoch: u64,
@@ -40,6 +42,17 @@ pub(super) fn may_hold(node: &Node, me: &Node) -> bool {
         }
         None => false,
     }
+}
+
+/// Slots on their way from `from` to a node, by its own line.
+fn importing(own: &Node, from: &NodeId) -> SlotSet {
+    let mut slots = SlotSet::new();
+    for moving in own.moving.iter().filter(|moving| moving.peer == *from) {
+        if moving.direction == Direction::Importing {
+            slots.insert(moving.slot..=moving.slot);
+        }
+    }
+    slots
 }
 
 impl Told {
@@ -66,6 +79,7 @@ impl Told {
             has_mine: !(&own.slots & &me.slots).is_empty(),
             knows_me: view.nodes().iter().any(|node| node.id == me.id),
             claims: claims.collect(),
+            importing: importing(own, &me.id),
             size: usize::try_from(view.info().size).unwrap_or(usize::MAX),
             current_epoch: view.info().current_epoch,
             replication,
@@ -77,10 +91,11 @@ impl Told {
         }
     }
 
-    /// Whether it shows all of these slots with others, under higher epochs.
+    /// Whether it shows all of these slots with others, under higher epochs; but for those it is importing itself,
+    /// about which a node does not listen to claims (redis 7.0).
     pub(super) fn claimed(&self, slots: &SlotSet) -> bool {
         let rest = self.claims.iter().fold(slots.clone(), |rest, claim| &rest - &claim.slots);
-        !slots.is_empty() && rest.is_empty()
+        !self.claims.is_empty() && rest.is_subset(&self.importing)
     }
 
     /// Whether it holds a replica for failed, or has forgotten it: then it was known to this node's own file.
