@@ -23,19 +23,27 @@ fn info_keeps_its_field_names() {
     let observed = json!({
         "state": "restarting", "config": 3, "restart": 1, "pid": 4711, "since": TIME, "role": "master", "epoch": 7,
         "link": "up", "slots": "0-5460", "message": "exit status 1", "restartNeeded": true, "configRefused": 4,
-        "restarts": 2, "failures": 1,
+        "restarts": 2, "emptied": 1, "failures": 1,
     });
     pinned::<Info>(&json!({
         "version": 1, "uid": UID, "member": 2, "incarnation": 1, "kind": "redis_cluster", "engine": "redis",
         "engineVersion": "7.0.15", "ip": "127.0.0.3", "port": 20001, "busPort": 20002, "host": "127.0.0.3",
         "rack": "r1", "zone": "z1", "agentId": "S1", "mesosTaskId": "01234567.2.1.9", "nodeId": "ab12", "shard": 1,
         "alias": "orders-2", "weight": 1, "resources": {"cpuMillis": 500, "memory": 536_870_912, "disk": 1_073_741_824},
-        "onDisk": "retain", "desired": {"state": "running", "config": 3, "restart": 1}, "observed": observed,
+        "onDisk": "retain", "launches": 2, "observed": observed,
+        "desired": {"state": "running", "config": 3, "restart": 1, "recover": 15},
     }));
     pinned::<Report>(&json!({
         "version": 1, "state": "running", "config": 3, "restart": 1, "restarts": 2, "pid": 4711, "role": "single",
         "epoch": 7, "link": "up", "slots": "0-5460", "restartNeeded": false, "configRefused": 4, "message": "m",
+        "emptied": 1,
     }));
+    // What older builds wrote.
+    let report: Report = serde_json::from_value(
+        json!({"version": 1, "state": "running", "config": 3, "restart": 1, "restartNeeded": false}),
+    )
+    .unwrap();
+    assert_eq!((report.emptied, report.restarts), (0, 0));
 }
 
 #[test]
@@ -123,7 +131,8 @@ fn the_leaders_own_values_keep_their_field_names() {
     pinned::<DeletionMark>(&deletion);
     pinned::<Record>(&json!({
         "version": 1, "uid": UID, "kind": "redis", "formed": true, "nextMember": 3, "revision": 2, "configRevision": 17,
-        "attempts": 9, "deletion": deletion,
+        "born": 15, "attempts": 9,
+        "losses": {"01234567.2.1.9#1": {"shard": 2, "at": TIME, "message": "m", "acknowledged": true}}, "deletion": deletion,
         "tombstones": {"01234567.2.1.9": {"address": "127.0.0.3:20001", "agentId": "S1", "at": TIME, "reason": "lost"}},
     }));
     pinned::<Revision>(
