@@ -227,7 +227,7 @@ async fn a_killed_replica_and_then_a_killed_master_lose_nothing() {
     );
     let old = cluster.worlds[0].running().await;
     assert_eq!((old.role(), old.link.as_deref(), old.emptied), ("slave", Some("up"), 0));
-    assert!(old.message.contains(&format!("as the replica of {}", cluster.id(3))), "{}", old.message);
+    assert!(!old.message.contains("replica"), "its role tells that: {}", old.message);
     cluster.is_well().await;
     assert!(cluster.has(3, 0, "a").await && cluster.has(3, 0, "b").await);
 
