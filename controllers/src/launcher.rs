@@ -87,6 +87,18 @@ pub(crate) struct Found {
     pub(crate) refused: Option<String>,
 }
 
+impl Found {
+    /// Those of `offers` that nothing was placed on yet: what a choice used of an agent is not counted down, so its
+    /// offers are out of the question for the next one.
+    pub(crate) fn unused(&self, offers: &[HostOffer]) -> Vec<HostOffer> {
+        let used: BTreeSet<(&str, &str)> =
+            self.placements.iter().map(|p| (p.agent_id.as_str(), p.role.as_str())).collect();
+        let unused =
+            offers.iter().filter(|offer| !used.contains(&(offer.agent_id.as_str(), offer.role.as_str())));
+        unused.cloned().collect()
+    }
+}
+
 /// What placing came to.
 #[derive(Debug)]
 pub(crate) struct Granted {
@@ -209,14 +221,7 @@ impl Launcher {
             let mut placed = placed.to_vec();
             let mut found = Found::default();
             for group in groups.iter().filter(|group| !group.requests.is_empty()) {
-                // What an earlier group used of an agent is not counted down: its offers are out of the question.
-                let used: BTreeSet<(&str, &str)> =
-                    found.placements.iter().map(|p| (p.agent_id.as_str(), p.role.as_str())).collect();
-                let offers: Vec<HostOffer> = offers
-                    .iter()
-                    .filter(|offer| !used.contains(&(offer.agent_id.as_str(), offer.role.as_str())))
-                    .cloned()
-                    .collect();
+                let offers = found.unused(offers);
                 let world = World {
                     rules,
                     members,

@@ -93,23 +93,7 @@ pub(crate) fn info(member: u32, state: State) -> Info {
         on_disk: OnDisk::Delete,
         launches: 0,
         desired: Desired { state: State::Running, config: 1, restart: 0, recover: 0 },
-        observed: Observed {
-            state,
-            config: 1,
-            restart: 0,
-            pid: None,
-            since: at(0),
-            role: None,
-            epoch: None,
-            link: None,
-            slots: None,
-            message: String::new(),
-            restart_needed: false,
-            config_refused: None,
-            restarts: 0,
-            emptied: 0,
-            failures: 0,
-        },
+        observed: Observed { state, config: 1, ..Observed::pending(at(0)) },
     }
 }
 

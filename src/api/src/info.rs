@@ -144,6 +144,29 @@ pub struct Observed {
     pub failures: u32,
 }
 
+impl Observed {
+    /// Of an intent that nothing was heard of yet.
+    pub const fn pending(since: Timestamp) -> Self {
+        Self {
+            state: State::Pending,
+            config: 0,
+            restart: 0,
+            pid: None,
+            since,
+            role: None,
+            epoch: None,
+            link: None,
+            slots: None,
+            message: String::new(),
+            restart_needed: false,
+            config_refused: None,
+            restarts: 0,
+            emptied: 0,
+            failures: 0,
+        }
+    }
+}
+
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
 const fn is_zero(n: &u32) -> bool {
     *n == 0

@@ -317,14 +317,7 @@ impl Chooser<'_> {
         if lost.is_empty() {
             return;
         }
-        // What those before used of an agent is not counted down: its offers are out of the question.
-        let used: BTreeSet<(&str, &str)> =
-            found.placements.iter().map(|p| (p.agent_id.as_str(), p.role.as_str())).collect();
-        let left: Vec<HostOffer> = offers
-            .iter()
-            .filter(|offer| !used.contains(&(offer.agent_id.as_str(), offer.role.as_str())))
-            .cloned()
-            .collect();
+        let left = found.unused(offers);
         let placed: Vec<Placed> = self
             .apply
             .by_address

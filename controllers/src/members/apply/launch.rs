@@ -366,23 +366,7 @@ impl Apply<'_> {
                 restart: previous.map_or(0, |desired| desired.restart),
                 recover: previous.map_or(0, |desired| desired.recover),
             },
-            observed: Observed {
-                state: State::Pending,
-                config: 0,
-                restart: 0,
-                pid: None,
-                since: self.shared.clock.now(),
-                role: None,
-                epoch: None,
-                link: None,
-                slots: None,
-                message: String::new(),
-                restart_needed: false,
-                config_refused: None,
-                restarts: 0,
-                emptied: 0,
-                failures,
-            },
+            observed: Observed { failures, ..Observed::pending(self.shared.clock.now()) },
         }
     }
 }

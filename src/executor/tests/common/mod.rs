@@ -164,23 +164,7 @@ pub fn info(kind: Kind, address: Address, task: &str) -> Info {
         on_disk: OnDisk::Delete,
         launches: 0,
         desired: Desired { state: State::Running, config: 1, restart: 0, recover: 0 },
-        observed: Observed {
-            state: State::Pending,
-            config: 0,
-            restart: 0,
-            pid: None,
-            since: jiff::Timestamp::UNIX_EPOCH,
-            role: None,
-            epoch: None,
-            link: None,
-            slots: None,
-            message: String::new(),
-            restart_needed: false,
-            config_refused: None,
-            restarts: 0,
-            emptied: 0,
-            failures: 0,
-        },
+        observed: Observed::pending(jiff::Timestamp::UNIX_EPOCH),
     }
 }
 
