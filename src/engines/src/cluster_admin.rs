@@ -7,9 +7,7 @@ use overlord_api::Address;
 use crate::{
     AdminError,
     cluster::{NodeId, Replication, View},
-    fence,
     resp::{Reply, Resp},
-    wire::Wire,
 };
 
 /// One connection to one node. Each call has the timeout given to [`ClusterAdmin::connect`]. After a failure
@@ -41,9 +39,7 @@ impl ClusterAdmin {
         timeout: Duration,
         client_name: Option<&str>,
     ) -> Result<Self, AdminError> {
-        let mut resp = Resp { wire: Wire::connect(address, timeout).await? };
-        fence::introduce(&mut resp, client_name).await?;
-        Ok(Self { resp })
+        Ok(Self { resp: Resp::connect(address, timeout, client_name).await? })
     }
 
     /// Where it is connected to.

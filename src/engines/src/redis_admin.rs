@@ -10,10 +10,8 @@ use crate::{
     cluster::{Node, keys, slots_digest},
     diff::{canonical, target},
     directive::find_any,
-    fence,
     resp::{Reply, Resp},
     version::{Minor, minor_of, newest},
-    wire::Wire,
 };
 
 /// The slots of a node come with the lines of all nodes; they are read again after this many probes, and
@@ -50,8 +48,7 @@ impl RedisAdmin {
         timeout: Duration,
         client_name: Option<&str>,
     ) -> Result<Self, AdminError> {
-        let mut resp = Resp { wire: Wire::connect(address, timeout).await? };
-        fence::introduce(&mut resp, client_name).await?;
+        let resp = Resp::connect(address, timeout, client_name).await?;
         Ok(Self { kind, resp, server: None, slots: SlotsRead::default() })
     }
 

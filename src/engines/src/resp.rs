@@ -4,15 +4,16 @@
 //! silently, nor outlive its owner in a background task. Replies must be bounded. A probe a second from
 //! every executor should cost a few kilobytes, not a multiplexer. And it is two hundred lines.
 
-use std::{io, str};
+use std::{io, str, time::Duration};
 
+use overlord_api::Address;
 use tokio::{
     io::{AsyncBufRead, AsyncReadExt, AsyncWriteExt},
     time,
 };
 
 use crate::{
-    AdminError,
+    AdminError, fence,
     wire::{Wire, WireError, read_line, read_line_or_rest},
 };
 
@@ -56,6 +57,17 @@ pub(crate) struct Resp {
 }
 
 impl Resp {
+    /// Connects, and gives the connection its name, if it is to have one; a leader's raises the fence.
+    pub(crate) async fn connect(
+        address: Address,
+        timeout: Duration,
+        client_name: Option<&str>,
+    ) -> Result<Self, AdminError> {
+        let mut resp = Self { wire: Wire::connect(address, timeout).await? };
+        fence::introduce(&mut resp, client_name).await?;
+        Ok(resp)
+    }
+
     /// Sends commands together and reads an answer to each. A refusal is an answer.
     pub(crate) async fn pipeline(
         &mut self,
