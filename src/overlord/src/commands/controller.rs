@@ -97,6 +97,7 @@ fn controllers_settings(settings: &Settings, api: String) -> overlord_controller
         state_file: controller.state_file.clone(),
         deletion_ceiling: controller.deletion_ceiling,
         quarantine: controller.quarantine,
+        unreserved_bus_port: controller.unreserved_bus_port,
         concurrency: controller.concurrency,
         resync: controller.resync,
         ..overlord_controllers::Settings::new(service::identity(), executor, catalogue(settings))

@@ -115,6 +115,11 @@ pub(crate) struct ControllerArgs {
     #[arg(long, value_name = "TIME", env = "OVERLORD_QUARANTINE", help_heading = "Controller")]
     pub(crate) quarantine: Option<String>,
 
+    /// Where the bus of a redis cluster older than 7.0 is, data port + 10000: `offered` needs that port in the
+    /// agent's offer too, `unreserved` takes it all the same [file: `controller.bus_port`; default: offered]
+    #[arg(long, value_name = "WHICH", env = "OVERLORD_BUS_PORT", help_heading = "Controller")]
+    pub(crate) bus_port: Option<String>,
+
     /// How often every cluster is looked at although nothing changed [file: controller.resync; default: 5m]
     #[arg(long, value_name = "TIME", env = "OVERLORD_RESYNC", help_heading = "Controller")]
     pub(crate) resync: Option<String>,

@@ -73,6 +73,7 @@ pub(crate) struct Controller {
     pub(crate) state_file: Option<String>,
     pub(crate) lease: Option<String>,
     pub(crate) quarantine: Option<String>,
+    pub(crate) bus_port: Option<String>,
     pub(crate) resync: Option<String>,
     pub(crate) deletion_ceiling: Option<usize>,
     pub(crate) concurrency: Option<usize>,

@@ -96,6 +96,7 @@ pub(crate) struct Controller {
     pub(crate) state_file: Option<PathBuf>,
     pub(crate) lease: Duration,
     pub(crate) quarantine: Duration,
+    pub(crate) unreserved_bus_port: bool,
     pub(crate) resync: Duration,
     pub(crate) deletion_ceiling: usize,
     pub(crate) concurrency: usize,
@@ -337,6 +338,13 @@ fn controller(
         "2m".to_owned(),
     );
     let quarantine = r.duration(&quarantine)?;
+    let bus_port =
+        r.pick("controller.bus_port", "bus_port", args.bus_port.clone(), file.bus_port, "offered".to_owned());
+    let unreserved_bus_port = match bus_port.as_str() {
+        "offered" => false,
+        "unreserved" => true,
+        _ => return Err(r.refuse("neither offered nor unreserved", "write one of them")),
+    };
     let resync = r.pick("controller.resync", "resync", args.resync.clone(), file.resync, "5m".to_owned());
     let resync = r.duration(&resync)?;
     let deletion_ceiling = r.pick(
@@ -350,7 +358,15 @@ fn controller(
     if concurrency == 0 {
         return Err(r.refuse("nothing would ever be done", "use at least 1"));
     }
-    Ok(Controller { state_file, lease, quarantine, resync, deletion_ceiling, concurrency })
+    Ok(Controller {
+        state_file,
+        lease,
+        quarantine,
+        unreserved_bus_port,
+        resync,
+        deletion_ceiling,
+        concurrency,
+    })
 }
 
 #[cfg(test)]
