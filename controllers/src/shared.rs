@@ -129,6 +129,8 @@ pub(crate) struct Memo {
     pub(crate) said: (Vec<(ConditionType, &'static str, String)>, Vec<Blocked>),
     /// `RedisCluster`: when its nodes were asked last, by the monotonic clock.
     pub(crate) looked: Option<Duration>,
+    /// Mesos tasks that were recorded in the last pass and meant to run.
+    pub(crate) recorded: std::collections::BTreeSet<String>,
     /// Damaged values that were told.
     pub(crate) damaged: std::collections::BTreeSet<String>,
     /// Tombstones whose Mesos task is known to be over.

@@ -203,6 +203,26 @@ async fn a_spec_that_vanishes_deletes_only_what_may_be_deleted() {
 }
 
 #[tokio::test]
+async fn a_cluster_whose_records_vanish_gets_no_second_one_beside_it() {
+    let sandbox = Sandbox::start(Options { agents: 3, ..Options::default() }).await;
+    sandbox.apply(&redis("orders", 2, "")).await;
+    let before = sandbox.settled(&["orders"]).await;
+    let keys = "/overlord/clusters/orders/";
+    let saved: Vec<(String, String)> = sandbox.etcd_list(keys).await;
+    sandbox.etcdctl(&["del", "--prefix", keys]).await;
+    let message = sandbox.wait_condition("orders", "Accepted", "False", "InvalidSpec").await;
+    assert!(message.contains("2 Mesos tasks") && message.contains(keys.trim_end_matches('/')), "{message}");
+    assert_eq!(sandbox.servers().len(), 2, "what runs is left alone, and nothing is put beside it");
+
+    for (key, value) in saved.iter().filter(|(key, _)| !key.ends_with("/status")) {
+        sandbox.etcdctl(&["put", key, value]).await;
+    }
+    let after = sandbox.settled(&["orders"]).await;
+    assert_eq!(before.iter().map(pid).collect::<Vec<_>>(), after.iter().map(pid).collect::<Vec<_>>());
+    sandbox.end().await;
+}
+
+#[tokio::test]
 async fn a_damaged_record_is_told_and_nothing_is_launched_beside_it() {
     let sandbox = Sandbox::start(Options { agents: 3, ..Options::default() }).await;
     sandbox.apply(&redis("orders", 2, "")).await;

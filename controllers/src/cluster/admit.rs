@@ -110,6 +110,10 @@ impl Pass<'_> {
                 return Ok(Admitted { accepted, refused: Some(why), config_revision });
             }
         };
+        if let Some(why) = self.vanished(former.as_ref()) {
+            self.refuse(config_revision, &why);
+            return Ok(Admitted { accepted: None, refused: Some(why), config_revision });
+        }
         let record = match self.rebuilt(former.as_ref()) {
             Some(record) => {
                 let message = "the record was lost and is rebuilt from the instances".to_owned();
@@ -146,6 +150,23 @@ impl Pass<'_> {
             tombstones: former.map(|former| former.value.tombstones.clone()).unwrap_or_default(),
             losses: std::collections::BTreeMap::new(),
         }
+    }
+
+    /// Why nothing new is made of a spec: all that was recorded of its cluster is gone, and was not removed by a
+    /// leader. That is no word that what runs has ended; another cluster beside it would take its clients.
+    fn vanished(&self, former: Option<&Seen<Record>>) -> Option<String> {
+        if former.is_some() || !self.shared.ledger.instances(self.cluster).0.is_empty() {
+            return None;
+        }
+        // Said once: who applies the spec again after that means a new one.
+        let tasks = self.shared.memo(self.cluster, |memo| std::mem::take(&mut memo.recorded));
+        let first = tasks.first()?;
+        Some(format!(
+            "everything below {} is gone, and {} Mesos tasks that were recorded there may run on ({first}, ...): put \
+             the keys back, or end the tasks and apply the spec again for a new cluster",
+            keys::cluster(self.cluster),
+            tasks.len()
+        ))
     }
 
     /// The record of instances that have none: somebody removed it. Their numbers must not be given again.

@@ -118,6 +118,9 @@ impl Pass<'_> {
         self.report_damaged(&damaged);
         self.ask_after_intents(&instances);
 
+        if admitted.accepted.is_some() {
+            self.remember(&instances);
+        }
         let Some(mut accepted) = admitted.accepted else {
             let situation = self.situation(None, admitted.config_revision);
             let admission = tasks::admit(&requests, situation);
@@ -171,6 +174,7 @@ impl Pass<'_> {
 
         // What was applied is in the caches by now: tell what is, not what was.
         let (instances, _) = self.shared.ledger.instances(self.cluster);
+        self.remember(&instances);
         let publication = Publication {
             requests: &requests,
             situation,
@@ -357,6 +361,20 @@ impl Pass<'_> {
         let revision = self.shared.ledger.commit(batch).await.map_err(|source| self.error(source))?;
         accepted.record = Seen { value: next, revision };
         Ok(())
+    }
+
+    /// What is recorded and meant to run, should all of it be gone in the next pass. When it is gone already, it
+    /// went after this pass began: what was remembered before is what counts.
+    fn remember(&self, instances: &[Instance]) {
+        if instances.is_empty() && !matches!(self.shared.ledger.record(self.cluster), Ok(Some(_))) {
+            return;
+        }
+        let running = instances.iter().map(|instance| &instance.info).filter(|info| {
+            info.desired.state == State::Running
+                && !matches!(info.observed.state, State::Failed | State::Gone)
+        });
+        let tasks = running.map(|info| info.mesos_task_id.clone()).collect();
+        self.shared.memo(self.cluster, |memo| memo.recorded = tasks);
     }
 
     /// Intents from which nothing was heard for long are asked after, whatever became of the pass that made them.
