@@ -127,10 +127,15 @@ impl Arena {
 
     /// One round; what was written in it.
     pub(crate) async fn round(&mut self, round: u64, victim: Victim) -> (Shard, History) {
+        // In turn, so that none of them dies much more often than the others.
+        self.round_of(self.first + round, round, victim).await
+    }
+
+    /// One round with that shard, counted on from the last one.
+    pub(crate) async fn round_of(&mut self, shard: u64, round: u64, victim: Victim) -> (Shard, History) {
         let infos = self.sandbox.infos("orders").await;
         let shards = ORDERS.shards(&infos).await;
-        // In turn, so that none of them dies much more often than the others.
-        let shard = shards[(self.first + round) as usize % shards.len()].clone();
+        let shard = shards[shard as usize % shards.len()].clone();
         let addresses = self.addresses().await;
         let writer = self.writer(&addresses).await;
         let moment = Duration::from_millis(self.rng.random_range(0..100));

@@ -131,14 +131,19 @@ async fn replaced(sandbox: &Sandbox, old: &[&Value]) -> Vec<Value> {
     infos
 }
 
-#[tokio::test]
-async fn members_of_a_lost_host_are_replaced_and_it_comes_back_without_them() {
+/// A cluster that replaces soon what it lost, and somebody who writes to it.
+async fn written_to() -> (Sandbox, Vec<Value>, Writer) {
     let sandbox = Sandbox::start(Options::default()).await;
     sandbox.apply(&redis_cluster("orders", 3, 1, IMPATIENT)).await;
     let infos = ORDERS.well(&sandbox).await;
-    let shards = ORDERS.shards(&infos).await;
     let addresses: Vec<String> = infos.iter().map(address).collect();
-    let writer = Writer::start("w", 1, 3, &addresses);
+    (sandbox, infos, Writer::start("w", 1, 3, &addresses))
+}
+
+#[tokio::test]
+async fn members_of_a_lost_host_are_replaced_and_it_comes_back_without_them() {
+    let (sandbox, infos, writer) = written_to().await;
+    let shards = ORDERS.shards(&infos).await;
     writer.confirm(ENOUGH).await;
     let agent = sandbox.agent_at(&address(&shards[1].master));
     let lost: Vec<&Value> = infos.iter().filter(|info| sandbox.agent_at(&address(info)) == agent).collect();
@@ -165,12 +170,8 @@ async fn members_of_a_lost_host_are_replaced_and_it_comes_back_without_them() {
 /// Mesos hears nothing of the agent, but redis goes on there: the worst host to be replaced.
 #[tokio::test]
 async fn members_of_a_host_that_only_mesos_has_lost_are_replaced_and_get_in_no_more() {
-    let sandbox = Sandbox::start(Options::default()).await;
-    sandbox.apply(&redis_cluster("orders", 3, 1, IMPATIENT)).await;
-    let infos = ORDERS.well(&sandbox).await;
+    let (sandbox, infos, writer) = written_to().await;
     let shards = ORDERS.shards(&infos).await;
-    let addresses: Vec<String> = infos.iter().map(address).collect();
-    let writer = Writer::start("w", 1, 3, &addresses);
     writer.confirm(ENOUGH).await;
     let agent = sandbox.agent_at(&address(&shards[0].master));
     let cut: Vec<&Value> = infos.iter().filter(|info| sandbox.agent_at(&address(info)) == agent).collect();
@@ -206,11 +207,7 @@ async fn members_of_a_host_that_only_mesos_has_lost_are_replaced_and_get_in_no_m
 
 #[tokio::test]
 async fn a_member_that_cannot_start_where_it_was_is_replaced_elsewhere() {
-    let sandbox = Sandbox::start(Options::default()).await;
-    sandbox.apply(&redis_cluster("orders", 3, 1, IMPATIENT)).await;
-    let mut infos = ORDERS.well(&sandbox).await;
-    let addresses: Vec<String> = infos.iter().map(address).collect();
-    let writer = Writer::start("w", 1, 3, &addresses);
+    let (sandbox, mut infos, writer) = written_to().await;
     // A master first; a replica then, for those who have the time: each is tried some times where it was.
     let shards = if number("OVERLORD_ROUNDS", HOSTS) > HOSTS { 2 } else { 1 };
     for shard in 0..shards {
