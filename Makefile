@@ -3,13 +3,16 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 CARGO ?= cargo
 
-.PHONY: help deps build quickstart quickstart-check test bench lint docs clean
+.PHONY: help deps test-deps build quickstart quickstart-check test bench lint docs clean
 
 help: ## Print this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  %-18s %s\n", $$1, $$2}'
 
 deps: ## Install what is missing: compiler, protobuf, etcd, redis, memcached (Debian)
 	@.ci/deps
+
+test-deps: ## The same, and what only tests need: zookeeper with its Java
+	@.ci/deps test
 
 build: deps ## Build the binary: target/release/overlord
 	$(CARGO) build --release --locked --bin overlord
@@ -20,7 +23,7 @@ quickstart: build ## Run everything on this machine, with all examples, until Ct
 quickstart-check: build ## The same as a check: bring all examples up, use them, take them down
 	@.ci/quickstart-check target/release/overlord
 
-test: deps ## Run every test, against real etcd, redis and memcached
+test: test-deps ## Run every test, against real etcd, redis, memcached and ZooKeeper
 	$(CARGO) build --locked --bin overlord
 	$(CARGO) test --locked --workspace
 

@@ -2,13 +2,23 @@
 
 use base64::Engine as _;
 use jiff::Timestamp;
-use overlord_api::{EventLevel, Info, MAX_REPORT, Report, State};
+use overlord_api::{EventLevel, Info, MAX_REPORT, Refusal, Report, State};
 use overlord_mesos::v1::{Source, TaskState, TaskStatus};
 
 use crate::events::Happening;
 
 /// A process that served this long before it failed had no part in the failures before it.
 const FORGIVEN_AFTER_SECONDS: i64 = 60;
+
+/// The reason of every answer to a reconciliation, and of the master's own comparison with an agent that is back.
+const RECONCILIATION: &str = "REASON_RECONCILIATION";
+
+/// The reason of a kill because the agent is drained.
+const DRAINING: &str = "REASON_AGENT_DRAINING";
+
+/// What the master says of a second task with an id that runs (src/master/validation.cpp of Mesos 1.11). The first one
+/// runs on.
+const DUPLICATE: &str = "duplicate ID";
 
 /// What an update comes to.
 #[derive(Debug, PartialEq)]
@@ -17,21 +27,40 @@ pub(crate) enum Folded {
     Unchanged,
     /// A new value for `info`, and what to tell people.
     Changed(Box<Info>, Option<Happening>),
-    /// Not believed as it is: Mesos must be asked.
+    /// An end that is not believed as it is: Mesos must be asked.
     Ask,
 }
 
 /// What is known besides the update.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Context {
+pub(crate) struct Context<'a> {
     /// Whether the instance's agent made an offer or sent an update in this subscription.
     pub agent_registered: bool,
+    /// The end that was told before and not believed: the reason why Mesos was asked.
+    pub doubted: Option<&'a TaskStatus>,
     /// Now.
     pub now: Timestamp,
 }
 
+/// Whether the master's word that a task ended must be confirmed by a reconciliation first. It makes such words
+/// without having asked the agent: of an id that was launched a second time, and of all tasks of an agent that it
+/// has just removed. What was never seen and is not known to be sent twice needs no second word.
+fn is_doubtful(info: &Info, status: &TaskStatus) -> bool {
+    let said_unasked = status.state.is_terminal()
+        && status.source == Some(Source::Master)
+        && status.uuid.is_none()
+        && status.reason.as_deref() != Some(RECONCILIATION);
+    let duplicate = status.message.as_deref().is_some_and(|message| message.contains(DUPLICATE));
+    let may_have_begun = info.observed.state != State::Pending
+        || matches!(status.state, TaskState::Lost | TaskState::Gone | TaskState::GoneByOperator);
+    said_unasked && !is_over(info.observed.state) && (may_have_begun || duplicate)
+}
+
 /// Folds `status` into `info`, whose Mesos task it speaks of.
-pub(crate) fn fold(info: &Info, status: &TaskStatus, context: Context) -> Folded {
+pub(crate) fn fold(info: &Info, status: &TaskStatus, context: Context<'_>) -> Folded {
+    if is_doubtful(info, status) {
+        return Folded::Ask;
+    }
     let mut next = info.clone();
     let report = report_of(status);
     let served = context.now.as_second() - info.observed.since.as_second();
@@ -43,27 +72,38 @@ pub(crate) fn fold(info: &Info, status: &TaskStatus, context: Context) -> Folded
             if !matches!(info.observed.state, State::Pending | State::Staging | State::Unreachable) {
                 return Folded::Unchanged;
             }
-            if info.observed.state == State::Unreachable {
+            if info.observed.state != State::Staging {
                 next.observed.message.clear();
             }
+            begun(&mut next);
             next.observed.state = State::Staging;
             if let Some(report) = &report {
                 apply(&mut next, report);
             }
         }
         TaskState::Running => match &report {
-            Some(report) => apply(&mut next, report),
+            Some(report) => {
+                begun(&mut next);
+                apply(&mut next, report);
+            }
             // A reconciliation or an agent that returned: Mesos says that it runs, not how it is.
             None => match info.observed.state {
                 State::Unreachable => {
                     next.observed.state = State::Running;
                     next.observed.message.clear();
                 }
-                State::Pending => next.observed.state = State::Staging,
+                State::Pending => {
+                    begun(&mut next);
+                    next.observed.message.clear();
+                    next.observed.state = State::Staging;
+                }
                 _ => return Folded::Unchanged,
             },
         },
         TaskState::Killing => {
+            if is_over(info.observed.state) {
+                return Folded::Unchanged;
+            }
             next.observed.state = State::Draining;
         }
         TaskState::Unreachable => {
@@ -78,21 +118,16 @@ pub(crate) fn fold(info: &Info, status: &TaskStatus, context: Context) -> Folded
             if is_over(info.observed.state) {
                 return Folded::Unchanged;
             }
-            if context.agent_registered {
+            if let Some(doubted) = context.doubted {
+                // Both together: it was said to have ended, and nobody has it any more.
+                end(&mut next, doubted, report.as_ref());
+            } else if context.agent_registered {
                 end(&mut next, status, report.as_ref());
             } else {
                 next.observed.state = State::Unreachable;
                 next.observed.message =
                     String::from("mesos does not know the task, and its agent is not there");
             }
-        }
-        TaskState::Error
-            if status.source == Some(Source::Master)
-                && !matches!(info.observed.state, State::Pending)
-                && !is_over(info.observed.state) =>
-        {
-            // A duplicate id is answered with an ERROR that names the task that runs on.
-            return Folded::Ask;
         }
         TaskState::Finished
         | TaskState::Failed
@@ -105,9 +140,12 @@ pub(crate) fn fold(info: &Info, status: &TaskStatus, context: Context) -> Folded
             if is_over(info.observed.state) {
                 return Folded::Unchanged;
             }
-            end(&mut next, status, report.as_ref());
+            end(&mut next, context.doubted.unwrap_or(status), report.as_ref());
         }
         TaskState::Unknown => return Folded::Unchanged,
+    }
+    if status.reason.as_deref() == Some(DRAINING) && next.desired.state == State::Running {
+        next.observed.evicted = true;
     }
     if next.observed.state == State::Running {
         // Forgiven when it stops serving: nothing is written for time alone.
@@ -127,6 +165,23 @@ const fn is_over(state: State) -> bool {
     matches!(state, State::Failed | State::Gone)
 }
 
+/// The launch was taken.
+fn begun(next: &mut Info) {
+    next.observed.refused = None;
+    next.observed.refusals = 0;
+}
+
+/// How Mesos refused the launch, if that is what the update says: nothing of the task was ever started.
+fn refusal(info: &Info, status: &TaskStatus) -> Option<Refusal> {
+    match status.state {
+        _ if info.observed.state != State::Pending => None,
+        TaskState::Error => Some(Refusal::Invalid),
+        // Of a launch that never arrived nobody knows.
+        TaskState::Dropped | TaskState::NotKnown | TaskState::Gone => Some(Refusal::Dropped),
+        _ => None,
+    }
+}
+
 /// The Mesos task ended.
 fn end(next: &mut Info, status: &TaskStatus, report: Option<&Report>) {
     if let Some(report) = report {
@@ -136,6 +191,18 @@ fn end(next: &mut Info, status: &TaskStatus, report: Option<&Report>) {
     next.observed.pid = None;
     if matches!(next.desired.state, State::Gone | State::Draining) {
         next.observed.state = State::Gone;
+        return;
+    }
+    let refusal = refusal(next, status);
+    if refusal.is_some() {
+        next.observed.refused = refusal;
+        next.observed.refusals = next.observed.refusals.saturating_add(1);
+        next.observed.state = State::Failed;
+        return;
+    }
+    if status.reason.as_deref() == Some(DRAINING) {
+        // No fault of its own.
+        next.observed.state = State::Failed;
         return;
     }
     next.observed.failures = next.observed.failures.saturating_add(1);
@@ -220,8 +287,19 @@ fn happening(old: &Info, new: &Info) -> Option<Happening> {
             format!("member {member} at {address} was restarted in place{}: {why}", Times(times)),
         );
     }
+    if new.observed.evicted && !old.observed.evicted {
+        let agent = &new.agent_id;
+        return warning(
+            "AgentDraining",
+            format!("member {member} at {address} is ended by mesos: its agent {agent} is drained"),
+        );
+    }
     match (old.observed.state, new.observed.state) {
         (a, b) if a == b => None,
+        (_, State::Failed) if new.observed.refused.is_some() => {
+            warning("LaunchRefused", format!("mesos did not launch member {member} at {address}: {why}"))
+        }
+        (_, State::Failed) if new.observed.evicted => None,
         (_, State::Failed) => warning("Failed", format!("member {member} at {address} ended: {why}")),
         (_, State::Unreachable) => warning("Unreachable", format!("member {member} at {address}: {why}")),
         (State::Unreachable, State::Running) => {
@@ -248,8 +326,14 @@ mod tests {
     use super::*;
     use crate::samples;
 
-    fn context() -> Context {
-        Context { agent_registered: true, now: samples::at(100) }
+    fn context() -> Context<'static> {
+        Context { agent_registered: true, doubted: None, now: samples::at(100) }
+    }
+
+    /// The master's own word, without a uuid.
+    fn of_master(state: TaskState, reason: &str, message: &str) -> TaskStatus {
+        let (reason, message) = (Some(reason.to_owned()), Some(message.to_owned()));
+        TaskStatus { source: Some(Source::Master), reason, message, ..status(state) }
     }
 
     fn status(state: TaskState) -> TaskStatus {
@@ -334,11 +418,87 @@ mod tests {
     }
 
     #[test]
-    fn an_error_for_a_running_task_is_not_believed() {
-        let error = TaskStatus { source: Some(Source::Master), ..status(TaskState::Error) };
-        assert_eq!(fold(&samples::info(0, State::Running), &error, context()), Folded::Ask);
-        let (failed, _) = changed(fold(&samples::info(0, State::Pending), &error, context()));
-        assert_eq!(failed.observed.state, State::Failed);
+    fn an_end_that_the_master_tells_unasked_is_not_believed_of_a_task_that_was_seen() {
+        let ends = [
+            of_master(TaskState::Error, "REASON_TASK_INVALID", "Task has duplicate ID: t"),
+            of_master(TaskState::Lost, "REASON_AGENT_REMOVED", "Agent removed: the agent unregistered"),
+            of_master(TaskState::GoneByOperator, "REASON_AGENT_REMOVED_BY_OPERATOR", "marked gone"),
+            of_master(TaskState::Dropped, "REASON_INVALID_OFFERS", "offers"),
+        ];
+        for end in &ends {
+            for state in [State::Staging, State::Running, State::Restarting, State::Unreachable] {
+                assert_eq!(fold(&samples::info(0, state), end, context()), Folded::Ask, "{state} {end:?}");
+            }
+            let over = fold(&samples::info(0, State::Failed), end, context());
+            assert_eq!(over, Folded::Unchanged);
+        }
+        // An agent speaks of what it has seen.
+        let lost = TaskStatus { uuid: Some("u".to_owned()), ..ends[1].clone() };
+        changed(fold(&samples::info(0, State::Running), &lost, context()));
+        let asked = of_master(TaskState::Gone, RECONCILIATION, "Task is unknown to the agent");
+        changed(fold(&samples::info(0, State::Running), &asked, context()));
+    }
+
+    #[test]
+    fn a_doubted_end_is_believed_once_nobody_has_the_task_and_not_when_it_runs() {
+        let lost = of_master(TaskState::Lost, "REASON_AGENT_REMOVED", "the agent unregistered");
+        let asked = Context { agent_registered: false, doubted: Some(&lost), ..context() };
+        let info = samples::info(0, State::Running);
+        for state in [TaskState::NotKnown, TaskState::Gone, TaskState::GoneByOperator] {
+            let answer = of_master(state, RECONCILIATION, "Reconciliation: Task is unknown");
+            let (ended, _) = changed(fold(&info, &answer, asked));
+            assert_eq!(ended.observed.state, State::Failed);
+            assert_eq!(ended.observed.message, "the agent unregistered (REASON_AGENT_REMOVED)");
+        }
+        let runs = of_master(TaskState::Running, RECONCILIATION, "Reconciliation: Latest task state");
+        assert_eq!(fold(&info, &runs, asked), Folded::Unchanged);
+        let away = of_master(TaskState::Unreachable, RECONCILIATION, "Reconciliation: Task is unreachable");
+        let (away, _) = changed(fold(&info, &away, asked));
+        assert_eq!(away.observed.state, State::Unreachable);
+    }
+
+    #[test]
+    fn a_launch_that_mesos_refused_never_began_and_says_why() {
+        let info = samples::info(0, State::Pending);
+        let dropped = of_master(TaskState::Dropped, "REASON_INVALID_OFFERS", "Offer O1 is no longer valid");
+        let (refused, happening) = changed(fold(&info, &dropped, context()));
+        assert_eq!((refused.observed.state, refused.observed.failures), (State::Failed, 0));
+        assert_eq!((refused.observed.refused, refused.observed.refusals), (Some(Refusal::Dropped), 1));
+        assert_eq!(refused.observed.message, "Offer O1 is no longer valid (REASON_INVALID_OFFERS)");
+        assert_eq!(happening.map(|h| h.reason), Some("LaunchRefused"));
+        let invalid = of_master(TaskState::Error, "REASON_TASK_INVALID", "Task uses more resources");
+        let (refused, _) = changed(fold(&info, &invalid, context()));
+        assert_eq!(refused.observed.refused, Some(Refusal::Invalid));
+        let twice = of_master(TaskState::Error, "REASON_TASK_INVALID", "Task has duplicate ID: t");
+        assert_eq!(fold(&info, &twice, context()), Folded::Ask);
+        let lost = of_master(TaskState::Lost, "REASON_AGENT_REMOVED", "the agent unregistered");
+        assert_eq!(fold(&info, &lost, context()), Folded::Ask);
+    }
+
+    #[test]
+    fn a_launch_that_is_taken_forgets_the_refusals_before() {
+        let mut info = samples::info(0, State::Pending);
+        info.observed.refusals = 3;
+        "the last attempt was refused".clone_into(&mut info.observed.message);
+        for state in [TaskState::Staging, TaskState::Starting, TaskState::Running] {
+            let (taken, _) = changed(fold(&info, &status(state), context()));
+            assert_eq!((taken.observed.state, taken.observed.refusals), (State::Staging, 0));
+            assert_eq!(taken.observed.message, "");
+        }
+    }
+
+    #[test]
+    fn a_kill_of_a_drained_agent_is_told_and_no_failure() {
+        let draining = |state| TaskStatus { reason: Some(DRAINING.to_owned()), ..status(state) };
+        let (ending, told) =
+            changed(fold(&samples::info(0, State::Running), &draining(TaskState::Killing), context()));
+        assert_eq!((ending.observed.state, ending.observed.evicted), (State::Draining, true));
+        assert_eq!(told.map(|told| told.reason), Some("AgentDraining"));
+        let (ended, told) = changed(fold(&ending, &draining(TaskState::Killed), context()));
+        assert_eq!((ended.observed.state, ended.observed.failures), (State::Failed, 0));
+        assert_eq!(told, None);
+        // Twice, as after an agent's recovery.
+        assert_eq!(fold(&ended, &draining(TaskState::Killed), context()), Folded::Unchanged);
     }
 
     #[test]

@@ -1,11 +1,7 @@
 //! Folds Mesos status updates into `info`: stored first, acknowledged after. An update that names no
 //! recorded task is told to people, and killed only when the record names it as given up.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::{Arc, Mutex},
-    time::Duration,
-};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use futures::{StreamExt as _, stream};
 use overlord_api::{Address, ClusterName, EventLevel, Info, keys};
@@ -16,9 +12,9 @@ use overlord_store::Error;
 use crate::{
     events::{Happening, NO_CLUSTER},
     fold::{Context, Folded, fold},
-    identity::uid8,
-    ledger::{Batch, Expect, LedgerError, Value, cluster_of},
-    shared::{Shared, lock},
+    ledger::{Batch, Expect, LedgerError, Value},
+    members::plan::{KILL_AGAIN, SEND_AGAIN},
+    shared::Shared,
 };
 
 /// Infos written in one transaction: a compare and a put each.
@@ -36,37 +32,10 @@ const STORE_RETRY: [Duration; 5] = [
     Duration::from_secs(5),
 ];
 
-/// Where each recorded Mesos task is. Rebuilt from the caches when a task is not found.
-#[derive(Debug, Default)]
-pub(crate) struct TaskIndex {
-    places: Mutex<BTreeMap<String, (ClusterName, Address)>>,
-}
-
-impl TaskIndex {
-    /// Remembers a task that was just recorded.
-    pub(crate) fn insert(&self, task: &str, cluster: &ClusterName, address: Address) {
-        lock(&self.places).insert(task.to_owned(), (cluster.clone(), address));
-    }
-
-    fn find(&self, shared: &Shared, task: &str) -> Option<(ClusterName, Arc<Info>, Revision)> {
-        let place = lock(&self.places).get(task).cloned();
-        if let Some(found) = place.and_then(|(cluster, address)| current(shared, &cluster, address, task)) {
-            return Some(found);
-        }
-        self.rebuild(shared);
-        let (cluster, address) = lock(&self.places).get(task).cloned()?;
-        current(shared, &cluster, address, task)
-    }
-
-    fn rebuild(&self, shared: &Shared) {
-        let mut places = BTreeMap::new();
-        for (key, seen) in shared.ledger.clusters.range(keys::CLUSTERS) {
-            if let (Value::Info(info), Some(cluster)) = (&*seen.value, cluster_of(&key)) {
-                places.insert(info.mesos_task_id.clone(), (cluster, info.address()));
-            }
-        }
-        *lock(&self.places) = places;
-    }
+/// Where a Mesos task is recorded.
+fn find(shared: &Shared, task: &str) -> Option<(ClusterName, Arc<Info>, Revision)> {
+    let spots = shared.ledger.index.task(task);
+    spots.iter().find_map(|(cluster, address)| current(shared, cluster, *address, task))
 }
 
 /// The info at that place, if the task is still its own.
@@ -139,21 +108,23 @@ async fn store_round(shared: &Shared, round: &[TaskStatus]) -> Result<(), Ledger
     let mut happenings: Vec<(ClusterName, Happening)> = Vec::new();
     let mut answered: Vec<(&TaskId, ClusterName)> = Vec::new();
     for status in round {
-        let Some((cluster, info, revision)) = shared.index.find(shared, status.task_id.as_str()) else {
-            shared.sync.heard(&status.task_id);
-            stranger(shared, status).await;
+        let Some((cluster, info, revision)) = find(shared, status.task_id.as_str()) else {
+            let pause = shared.sync.paused(&status.task_id);
+            stranger(shared, status, pause).await;
             continue;
         };
         let agent_registered =
             status.agent_id.as_ref().is_some_and(|agent| shared.launcher.is_registered(agent))
                 || shared.launcher.is_registered(&AgentId::new(info.agent_id.as_str()));
-        let context = Context { agent_registered, now: shared.clock.now() };
-        match fold(&info, status, context) {
+        let doubted = shared.sync.doubted(&status.task_id);
+        let context = Context { agent_registered, doubted: doubted.as_ref(), now: shared.clock.now() };
+        let explained = shared.deaths.explain(status);
+        match fold(&info, explained.as_ref().unwrap_or(status), context) {
             Folded::Unchanged => answered.push((&status.task_id, cluster)),
             Folded::Ask => {
-                shared.sync.heard(&status.task_id);
+                tracing::info!(task = %status.task_id, state = %status.state, "asking mesos whether that is so");
                 let agent = AgentId::new(info.agent_id.as_str());
-                shared.sync.ask(shared.clock.monotonic(), status.task_id.clone(), Some(agent));
+                shared.sync.doubt(shared.clock.monotonic(), agent, status.clone());
             }
             Folded::Changed(next, happening) => {
                 batch.put_json(keys::info(&cluster, info.address()), &*next, Expect::At(revision));
@@ -193,11 +164,11 @@ async fn acknowledge(shared: &Shared, round: &[TaskStatus]) {
         .await;
 }
 
-/// An update of a task that no info names.
-async fn stranger(shared: &Shared, status: &TaskStatus) {
+/// An update of a task that no info names. `pause` is that of the question it answers.
+async fn stranger(shared: &Shared, status: &TaskStatus, pause: Option<Duration>) {
     let over = status.state.is_terminal();
     let task = status.task_id.as_str();
-    match given_up(shared, task) {
+    match shared.ledger.index.given_up(task) {
         Some(cluster) => {
             if over {
                 // The reconciler drops the tombstone.
@@ -209,11 +180,10 @@ async fn stranger(shared: &Shared, status: &TaskStatus) {
                 if let Err(error) = killed {
                     tracing::debug!(task, %error, "kill not sent");
                 }
-                shared.sync.ask(
-                    shared.clock.monotonic() + crate::members::plan::SEND_AGAIN,
-                    status.task_id.clone(),
-                    status.agent_id.clone(),
-                );
+                // The answer is killed again, later and later.
+                let pause = pause.unwrap_or(SEND_AGAIN).clamp(SEND_AGAIN, KILL_AGAIN);
+                let (task, agent) = (status.task_id.clone(), status.agent_id.clone());
+                shared.sync.ask_after(shared.clock.monotonic(), pause, task, agent);
             }
         }
         None if over || matches!(status.state, TaskState::Unreachable | TaskState::NotKnown) => {}
@@ -229,25 +199,4 @@ async fn stranger(shared: &Shared, status: &TaskStatus) {
             },
         ),
     }
-}
-
-/// The cluster whose record says that this task was given up: by a tombstone, or because the same
-/// member has a newer attempt.
-fn given_up(shared: &Shared, task: &str) -> Option<ClusterName> {
-    let mut parts = task.split('.');
-    let (uid, member) = (parts.next()?, parts.next()?.parse::<u32>().ok()?);
-    let attempt = parts.nth(1)?.parse::<u64>().ok()?;
-    for (key, seen) in shared.ledger.clusters.range(keys::CLUSTERS) {
-        match &*seen.value {
-            Value::Record(record) if record.tombstones.contains_key(task) => return cluster_of(&key),
-            Value::Info(info) if info.member == member && uid8(&info.uid) == uid => {
-                let newer = info.mesos_task_id.rsplit('.').next().and_then(|n| n.parse::<u64>().ok());
-                if newer.is_some_and(|newer| newer > attempt) {
-                    return cluster_of(&key);
-                }
-            }
-            _ => {}
-        }
-    }
-    None
 }

@@ -11,8 +11,9 @@ use overlord_api::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    leader::{remember, remember_framework_once},
+    leader::remember,
     ledger::{Batch, Expect, TaskValue},
+    mesos_events::remember_framework_once,
     shared::Shared,
 };
 

@@ -10,9 +10,7 @@ use std::{
 use overlord_api::{Address, ClusterName};
 use overlord_mesos::{
     Command, OfferBook, SchedulerHandle,
-    offers::role_of,
-    resources,
-    v1::{AgentId, Attribute, Offer, OfferId},
+    v1::{AgentId, Offer, OfferId},
 };
 use overlord_placement::{HostOffer, Placed, Placement, Request, World, assign};
 use overlord_reconcile::{Clock, Trigger};
@@ -20,12 +18,13 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    settings::{ATTRIBUTE_DATA, ATTRIBUTE_IP, DEFAULT_DATA_ROOT},
+    at_hand::{AtHand, Away, Wish, data_root, narrow},
+    demand::{Demand, Demands},
+    ledger::Ledger,
     shared::{Subject, lock},
 };
 
-/// MiB, the unit of Mesos' mem and disk.
-pub(crate) const MIB: u64 = 1024 * 1024;
+pub(crate) use crate::at_hand::MIB;
 
 /// Members placed on one agent, and the offers to launch them with. Dropped, it frees its addresses (by
 /// then they are recorded, or not used), and gives back the offers unless they were used.
@@ -111,12 +110,9 @@ pub(crate) struct Granted {
 #[derive(Debug)]
 pub(crate) struct Wanted<'a> {
     pub(crate) cluster: &'a ClusterName,
-    /// Members that share the hosts they must keep away from.
-    pub(crate) groups: &'a [Group],
-    pub(crate) rules: &'a overlord_api::Placement,
-    pub(crate) members: u32,
-    pub(crate) placed: &'a [Placed],
-    pub(crate) taken: BTreeSet<Address>,
+    pub(crate) wish: Wish<'a>,
+    /// Addresses that are recorded and free for this cluster all the same.
+    pub(crate) own: BTreeSet<Address>,
 }
 
 /// Members to be placed, and the hosts they must keep away from.
@@ -129,8 +125,9 @@ pub(crate) struct Group {
 #[derive(Debug)]
 struct State {
     book: OfferBook,
-    /// Who could not be placed, and in which roles.
-    demand: BTreeMap<ClusterName, Vec<String>>,
+    hand: AtHand,
+    /// Who could not be placed, and what they wait for.
+    demands: Demands,
     /// Agents that made an offer or spoke in this subscription: they are registered.
     registered: BTreeSet<AgentId>,
     /// The subscription whose offers are in the book.
@@ -155,7 +152,13 @@ impl Launcher {
         trigger: Trigger<Subject>,
     ) -> Self {
         let book = OfferBook::new(overlord_mesos::OfferBookConfig::default(), roles.iter().cloned());
-        let state = State { book, demand: BTreeMap::new(), registered: BTreeSet::new(), subscription: 0 };
+        let state = State {
+            book,
+            hand: AtHand::default(),
+            demands: Demands::default(),
+            registered: BTreeSet::new(),
+            subscription: 0,
+        };
         Self { state: Mutex::new(state), desk: Arc::default(), roles, mesos, clock, trigger }
     }
 
@@ -163,60 +166,102 @@ impl Launcher {
     pub(crate) fn clear(&self) {
         let mut state = lock(&self.state);
         state.book.clear();
+        state.hand.clear();
         state.registered.clear();
         state.subscription = 0;
         drop(state);
         self.desk.wake.notify_one();
     }
 
-    /// Offers came: whoever waits for some looks again.
+    /// Offers came: those who wait for such look again.
     pub(crate) fn offered(&self, subscription: u64, offers: Vec<Offer>) {
         let mut state = lock(&self.state);
         state.subscription = subscription;
         for offer in &offers {
             state.registered.insert(offer.agent_id.clone());
         }
-        state.book.insert(offers, self.clock.monotonic());
-        for cluster in state.demand.keys() {
-            self.trigger.enqueue(Subject::Cluster(cluster.clone()));
-        }
+        self.arrived(&mut state, offers);
         drop(state);
         self.desk.wake.notify_one();
     }
 
+    fn arrived(&self, state: &mut State, offers: Vec<Offer>) {
+        let State { book, hand, demands, .. } = state;
+        book.insert(offers.iter().cloned(), self.clock.monotonic());
+        for cluster in demands.arrived(&hand.insert(book, &offers)) {
+            self.trigger.enqueue(Subject::Cluster(cluster));
+        }
+    }
+
+    /// The next of those who wait looks at what is at hand.
+    fn wake_next(&self, state: &mut State) {
+        if !state.hand.is_empty()
+            && let Some(cluster) = state.demands.next()
+        {
+            self.trigger.enqueue(Subject::Cluster(cluster));
+        }
+    }
+
     pub(crate) fn rescinded(&self, offer: &OfferId) {
-        lock(&self.state).book.rescind(offer);
+        let State { book, hand, .. } = &mut *lock(&self.state);
+        book.rescind(offer);
+        hand.remove(book, offer);
     }
 
     pub(crate) fn agent_lost(&self, agent: &AgentId) {
         let mut state = lock(&self.state);
         state.book.remove_agent(agent);
+        state.hand.remove_agent(agent);
         state.registered.remove(agent);
     }
 
     pub(crate) fn agent_seen(&self, agent: &AgentId) {
-        lock(&self.state).registered.insert(agent.clone());
+        let mut state = lock(&self.state);
+        if !state.registered.contains(agent) {
+            state.registered.insert(agent.clone());
+        }
     }
 
     pub(crate) fn is_registered(&self, agent: &AgentId) -> bool {
         lock(&self.state).registered.contains(agent)
     }
 
+    /// Maintenance of an agent is announced. Whether that is news.
+    pub(crate) fn announced(&self, agent: &AgentId, away: Away) -> bool {
+        let mut state = lock(&self.state);
+        let news = state.hand.away(agent) != Some(away);
+        state.hand.announce(agent, Some(away));
+        news
+    }
+
+    /// Maintenance of an agent is not planned any more.
+    pub(crate) fn called_off(&self, agent: &AgentId) {
+        lock(&self.state).hand.announce(agent, None);
+    }
+
     /// Nothing of this cluster waits for offers.
     pub(crate) fn content(&self, cluster: &ClusterName) {
         let mut state = lock(&self.state);
-        if state.demand.remove(cluster).is_some() {
+        if state.demands.remove(cluster) {
             self.update_wants(&mut state);
+            self.wake_next(&mut state);
             drop(state);
             self.desk.wake.notify_one();
         }
     }
 
-    /// Places what can be placed with the offers at hand; the rest is remembered as demand, and the
+    /// Places the members of `groups` as far as the offers at hand allow; the rest is remembered as demand, and the
     /// cluster looks again when offers come.
-    pub(crate) fn place(&self, wanted: Wanted<'_>) -> Granted {
-        let Wanted { cluster, groups, rules, members, placed, taken } = wanted;
-        self.place_by(cluster, rules, taken, |offers, taken| {
+    pub(crate) fn place(
+        &self,
+        ledger: &Ledger,
+        wanted: Wanted<'_>,
+        groups: &[Group],
+        members: u32,
+        placed: &[Placed],
+    ) -> Granted {
+        let rules = wanted.wish.rules;
+        self.place_by(ledger, wanted, |offers, taken| {
             let mut taken = taken.clone();
             let mut placed = placed.to_vec();
             let mut found = Found::default();
@@ -250,51 +295,66 @@ impl Launcher {
         })
     }
 
-    /// Lets `decide` choose places among the offers at hand, given every address that is taken, and hands out
+    /// Lets `decide` choose places among the offers at hand, given every address that is taken there, and hands out
     /// the offers it used. When it refuses anything, that is remembered as demand, and the cluster looks again
-    /// when offers come.
+    /// when offers come. Of very many offers the most promising are tried first, and all before a refusal.
     pub(crate) fn place_by(
         &self,
-        cluster: &ClusterName,
-        rules: &overlord_api::Placement,
-        mut taken: BTreeSet<Address>,
-        decide: impl FnOnce(&[HostOffer], &BTreeSet<Address>) -> Found,
+        ledger: &Ledger,
+        wanted: Wanted<'_>,
+        decide: impl Fn(&[HostOffer], &BTreeSet<Address>) -> Found,
     ) -> Granted {
+        let Wanted { cluster, wish, own } = wanted;
+        let now = self.clock.now();
         let mut state = lock(&self.state);
         self.take_back(&mut state);
-        taken.extend(lock(&self.desk.reserved).iter().copied());
-        let offers = host_offers(&state.book);
-        let Found { placements, refused } = decide(&offers, &taken);
-        let grants = self.grant(&mut state, placements, &offers);
+        let attempt = |offers: &[Arc<HostOffer>]| {
+            let hosts: BTreeSet<IpAddr> = offers.iter().map(|offer| offer.host).collect();
+            let mut taken = ledger.taken(&hosts, now);
+            taken.retain(|address| !own.contains(address));
+            taken.extend(lock(&self.desk.reserved).iter().copied());
+            let offers: Vec<HostOffer> = offers.iter().map(|offer| HostOffer::clone(offer)).collect();
+            decide(&offers, &taken)
+        };
+        let (usable, avoided) = state.hand.usable(now);
+        let narrowed = narrow(&usable, &wish).map(|offers| attempt(&offers));
+        let Found { placements, refused } =
+            narrowed.filter(|found| found.refused.is_none()).unwrap_or_else(|| attempt(&usable));
+        let roles: Vec<String> =
+            self.roles.iter().filter(|role| wish.rules.roles.contains(role)).cloned().collect();
+        let refused = refused.map(|why| explained(&why, avoided, &roles, &wish.rules.roles, &self.roles));
+        let grants = self.grant(&mut state, placements);
         if refused.is_some() {
-            state.demand.insert(cluster.clone(), self.wanted_roles(rules));
+            let hosts = wish.only_hosts.then_some(wish.hosts);
+            state.demands.insert(cluster, Demand { roles, least: wish.least, hosts });
         } else {
-            state.demand.remove(cluster);
+            state.demands.remove(cluster);
         }
         self.update_wants(&mut state);
+        self.wake_next(&mut state);
         drop(state);
         self.desk.wake.notify_one();
         Granted { grants, refused }
     }
 
     /// Hands out the offers of every agent that something was placed on.
-    fn grant(&self, state: &mut State, placements: Vec<Placement>, offers: &[HostOffer]) -> Vec<Grant> {
+    fn grant(&self, state: &mut State, placements: Vec<Placement>) -> Vec<Grant> {
         let mut by_agent: BTreeMap<(String, String), Vec<Placement>> = BTreeMap::new();
         for placement in placements {
             by_agent.entry((placement.agent_id.clone(), placement.role.clone())).or_default().push(placement);
         }
         let mut grants = Vec::new();
         for ((agent, role), placements) in by_agent {
-            let ids: Vec<OfferId> = offers
-                .iter()
-                .filter(|offer| offer.agent_id == agent && offer.role == role)
-                .flat_map(|offer| offer.offer_ids.iter().map(OfferId::new))
-                .collect();
+            let agent = AgentId::new(agent);
+            let ids = state.hand.ids(&agent, &role);
             // Held under this lock since they were listed.
             let Some(offers) = state.book.take(&ids) else { continue };
+            for id in &ids {
+                state.hand.remove(&state.book, id);
+            }
             lock(&self.desk.reserved).extend(placements.iter().flat_map(ports_of));
             grants.push(Grant {
-                agent: AgentId::new(agent),
+                agent,
                 data_root: offers.first().map_or_else(String::new, data_root),
                 role,
                 offers,
@@ -309,10 +369,10 @@ impl Launcher {
 
     /// Takes back the offers that grants did not use; those of an older subscription are void.
     fn take_back(&self, state: &mut State) {
-        let now = self.clock.monotonic();
-        for (subscription, offers) in std::mem::take(&mut *lock(&self.desk.returned)) {
+        let returned = std::mem::take(&mut *lock(&self.desk.returned));
+        for (subscription, offers) in returned {
             if subscription == state.subscription {
-                state.book.insert(offers, now);
+                self.arrived(state, offers);
             }
         }
     }
@@ -323,17 +383,13 @@ impl Launcher {
         self.desk.wake.notify_one();
     }
 
-    /// The framework's roles that a cluster may use.
-    fn wanted_roles(&self, rules: &overlord_api::Placement) -> Vec<String> {
-        self.roles.iter().filter(|role| rules.roles.contains(role)).cloned().collect()
-    }
-
     fn update_wants(&self, state: &mut State) {
         for role in &self.roles {
-            if state.demand.values().any(|roles| roles.contains(role)) {
+            if state.demands.wants(role) {
                 state.book.want(role);
-            } else {
+            } else if state.book.is_wanted(role) {
                 state.book.unwant(role);
+                state.hand.remove_role(role);
             }
         }
     }
@@ -348,6 +404,14 @@ impl Launcher {
                 self.take_back(&mut state);
                 if self.mesos.subscription().is_some() {
                     let commands = state.book.poll(now);
+                    let State { book, hand, .. } = &mut *state;
+                    for command in &commands {
+                        if let Command::Decline { offer_ids, .. } = command {
+                            for id in offer_ids {
+                                hand.remove(book, id);
+                            }
+                        }
+                    }
                     (commands, state.book.next_deadline())
                 } else {
                     (Vec::new(), None)
@@ -392,6 +456,19 @@ fn ports_of(placement: &Placement) -> impl Iterator<Item = Address> + use<> {
     std::iter::once(placement.address).chain(bus)
 }
 
+/// A refusal with what placement cannot know: agents that are left out, and roles that nobody has.
+fn explained(why: &str, avoided: usize, usable: &[String], wanted: &[String], ours: &[String]) -> String {
+    if usable.is_empty() {
+        let (wanted, ours) = (wanted.join(", "), ours.join(", "));
+        return format!("{why}; placement.roles is {wanted}, and the framework has the roles {ours} only");
+    }
+    match avoided {
+        0 => why.to_owned(),
+        1 => format!("{why}; 1 agent is left out, which goes into maintenance"),
+        n => format!("{why}; {n} agents are left out, which go into maintenance"),
+    }
+}
+
 /// One sentence about members without a place.
 pub(crate) fn refusal(outcome: &overlord_placement::Outcome, offers: &[HostOffer]) -> String {
     let n = outcome.refusals.len();
@@ -403,65 +480,21 @@ pub(crate) fn refusal(outcome: &overlord_placement::Outcome, offers: &[HostOffer
     format!("{members} no place: {first}")
 }
 
-/// The offers at hand as placement sees them, one per agent and role.
-fn host_offers(book: &OfferBook) -> Vec<HostOffer> {
-    book.by_agent()
-        .into_iter()
-        .filter_map(|((agent, role), offers)| host_offer(agent, role, &offers))
-        .collect()
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-fn host_offer(agent: &AgentId, role: &str, offers: &[&Offer]) -> Option<HostOffer> {
-    let first = offers.first()?;
-    let host = address_of(first)?;
-    let all: Vec<_> = offers.iter().flat_map(|offer| offer.resources.iter().cloned()).collect();
-    let totals = resources::totals(&all).remove(role).unwrap_or_default();
-    let whole = |value: f64| if value.is_finite() && value > 0.0 { value } else { 0.0 };
-    let port = |port: u64| u16::try_from(port).ok();
-    Some(HostOffer {
-        agent_id: agent.to_string(),
-        offer_ids: offers.iter().map(|offer| offer.id.to_string()).collect(),
-        host,
-        hostname: first.hostname.clone(),
-        rack: attribute(first, "rack"),
-        zone: attribute(first, "zone").or_else(|| fault_zone(first)),
-        attributes: first.attributes.iter().filter_map(|a| Some((a.name.clone(), text(a)?))).collect(),
-        cpu_millis: (whole(totals.cpus) * 1000.0).floor() as u64,
-        mem: (whole(totals.mem) as u64).saturating_mul(MIB),
-        disk: (whole(totals.disk) as u64).saturating_mul(MIB),
-        ports: totals.ports.iter().filter_map(|r| Some((port(r.begin)?, port(r.end)?))).collect(),
-        role: role_of(first).to_owned(),
-    })
-}
-
-/// The agent's ip: its own attribute first, then what it registered with. Never a name look-up.
-fn address_of(offer: &Offer) -> Option<IpAddr> {
-    let text = attribute(offer, ATTRIBUTE_IP).or_else(|| offer.url.as_ref()?.address.ip.clone());
-    let ip = text.as_deref().and_then(|text| text.parse().ok());
-    if ip.is_none() {
-        tracing::warn!(agent = %offer.agent_id, hostname = offer.hostname, "offer without an ip is not used");
-    }
-    ip
-}
-
-/// Where instances on the offer's agent keep their files.
-fn data_root(offer: &Offer) -> String {
-    attribute(offer, ATTRIBUTE_DATA).unwrap_or_else(|| DEFAULT_DATA_ROOT.to_owned())
-}
-
-fn fault_zone(offer: &Offer) -> Option<String> {
-    Some(offer.domain.as_ref()?.fault_domain.as_ref()?.zone.name.clone()).filter(|zone| !zone.is_empty())
-}
-
-fn attribute(offer: &Offer, name: &str) -> Option<String> {
-    offer.attributes.iter().find(|attribute| attribute.name == name).and_then(text)
-}
-
-/// An attribute as text: scalars as Mesos prints them; ranges and sets have no one text.
-fn text(attribute: &Attribute) -> Option<String> {
-    match (&attribute.text, &attribute.scalar) {
-        (Some(text), _) => Some(text.value.clone()),
-        (None, Some(scalar)) => Some(scalar.value.to_string()),
-        (None, None) => None,
+    #[test]
+    fn a_refusal_names_roles_that_nobody_has_and_agents_that_are_left_out() {
+        let list = |roles: &[&str]| roles.iter().map(|role| (*role).to_owned()).collect::<Vec<_>>();
+        let (ours, wanted) = (list(&["*", "dev"]), list(&["prod"]));
+        assert_eq!(
+            explained("1 member has no place", 3, &[], &wanted, &ours),
+            "1 member has no place; placement.roles is prod, and the framework has the roles *, dev only"
+        );
+        let text = |avoided| explained("no place", avoided, &ours, &ours, &ours);
+        assert_eq!(text(0), "no place");
+        assert_eq!(text(1), "no place; 1 agent is left out, which goes into maintenance");
+        assert_eq!(text(2), "no place; 2 agents are left out, which go into maintenance");
     }
 }

@@ -9,13 +9,10 @@ use std::{
 };
 
 use overlord_api::{ClusterName, Leader, keys};
-use overlord_mesos::{
-    SchedulerConfig, SchedulerEvent, SchedulerTransport, scheduler,
-    v1::{AgentId, FrameworkId, TaskId, TaskStatus},
-};
-use overlord_reconcile::{Cache, Clock, Controller, Informer, Metrics, Tasks};
+use overlord_mesos::{SchedulerConfig, SchedulerEvent, SchedulerTransport, scheduler, v1::FrameworkId};
+use overlord_reconcile::{Cache, Clock, Controller, Index, Informer, Metrics, Tasks};
 use overlord_store::{
-    Error as StoreError, Fence, Fetch, PrefixSource, Store, Txn,
+    Error as StoreError, Fence, Fetch, PrefixSource, Store,
     election::{Candidate, Leadership},
 };
 use prometheus_client::registry::Registry;
@@ -25,11 +22,13 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     Engines, Settings,
     cluster::ClusterReconciler,
+    deaths::Deaths,
     events::Recorder,
-    instances::{TaskIndex, absorb},
     janitor,
     launcher::Launcher,
     ledger::{Ledger, TaskValue, Value, cluster_of, project_cluster, project_quarantine, project_task},
+    maintenance::Maintenance,
+    mesos_events::listen,
     reconciliation::Reconciliation,
     shared::{MesosLink, Shared, Subject, lock, seeded},
 };
@@ -44,13 +43,7 @@ const FIRST_LISTING: Duration = Duration::from_secs(120);
 const SHORT_TERM: Duration = Duration::from_secs(5);
 
 /// Put under `/overlord/framework`, it asks for a new id although something runs under another one.
-const NEW_FRAMEWORK: &str = "new";
-
-/// How often a removed framework looks whether a person has decided.
-const REMOVED_RETRY: Duration = Duration::from_secs(5);
-
-/// Status updates folded at once.
-const UPDATES_AT_ONCE: usize = 256;
+pub(crate) const NEW_FRAMEWORK: &str = "new";
 
 /// A controller that cannot go on.
 #[derive(Debug, thiserror::Error)]
@@ -208,7 +201,8 @@ impl Controllers {
             mesos,
             launcher,
             sync: Reconciliation::default(),
-            index: TaskIndex::default(),
+            maintenance: Maintenance::default(),
+            deaths: Deaths::default(),
             told: Mutex::default(),
             engines: Arc::clone(&self.engines),
             rules: self.settings.catalogue.rules(),
@@ -239,7 +233,11 @@ impl Controllers {
             clusters: clusters.cache(),
             tasks: requests.cache(),
             quarantine: quarantine.cache(),
+            index: Arc::default(),
+            requests: Arc::default(),
         };
+        ledger.clusters.index(Arc::clone(&ledger.index) as Arc<dyn Index<Value>>);
+        ledger.tasks.index(Arc::clone(&ledger.requests) as Arc<dyn Index<TaskValue>>);
         tasks.spawn("config informer", config.run(tasks.token()));
         tasks.spawn("clusters informer", clusters.run(tasks.token()));
         tasks.spawn("task informer", requests.run(tasks.token()));
@@ -324,6 +322,8 @@ fn spawn(
     let (s, t) = run(shared);
     tasks.spawn("offers", async move { s.launcher.run(t).await });
     let (s, t) = run(shared);
+    tasks.spawn("maintenance", async move { s.maintenance.run(&s, t).await });
+    let (s, t) = run(shared);
     tasks.spawn("reconciliation", async move { s.sync.run(&s.mesos, &*s.clock, t).await });
     let (s, t) = run(shared);
     tasks.spawn("janitor", async move { janitor::run(&s, t).await });
@@ -389,165 +389,4 @@ fn subjects_of_task(
     };
     subjects.extend(before.map(Subject::Cluster).filter(|before| !subjects.contains(before)));
     subjects
-}
-
-/// Takes what Mesos says, in its order.
-async fn listen(
-    shared: &Shared,
-    mut events: mpsc::Receiver<SchedulerEvent>,
-    shutdown: CancellationToken,
-) -> Result<(), StoreError> {
-    let mut batch: Vec<SchedulerEvent> = Vec::with_capacity(UPDATES_AT_ONCE);
-    loop {
-        tokio::select! {
-            biased;
-            () = shutdown.cancelled() => return Ok(()),
-            received = events.recv_many(&mut batch, UPDATES_AT_ONCE) => if received == 0 { return Ok(()); }
-        }
-        let mut updates: Vec<TaskStatus> = Vec::new();
-        for event in batch.drain(..) {
-            if let SchedulerEvent::Update(status) = event {
-                updates.push(status);
-                continue;
-            }
-            // What came before is stored before.
-            absorb(shared, std::mem::take(&mut updates)).await?;
-            let removed = matches!(event, SchedulerEvent::Removed { .. });
-            take(shared, event).await?;
-            if removed {
-                return removed_until_decided(shared, shutdown).await;
-            }
-        }
-        absorb(shared, updates).await?;
-    }
-}
-
-async fn take(shared: &Shared, event: SchedulerEvent) -> Result<(), StoreError> {
-    match event {
-        SchedulerEvent::Subscribed { framework_id, .. } => {
-            tracing::info!(framework = %framework_id, "subscribed to mesos");
-            shared.launcher.clear();
-            remember_framework(shared, &framework_id).await?;
-            shared.sync.restart(shared.clock.monotonic(), open_tasks(shared));
-            set_link(shared, MesosLink::Up);
-        }
-        SchedulerEvent::Offers { subscription, offers } => shared.launcher.offered(subscription, offers),
-        SchedulerEvent::Rescinded(offer) => shared.launcher.rescinded(&offer),
-        SchedulerEvent::Failure(failure) => {
-            if let (Some(agent), None) = (&failure.agent_id, &failure.executor_id) {
-                tracing::warn!(%agent, "agent lost");
-                shared.launcher.agent_lost(agent);
-            }
-        }
-        SchedulerEvent::Disconnected { reason } | SchedulerEvent::Refused { message: reason } => {
-            tracing::warn!(reason, "not subscribed to mesos");
-            shared.launcher.clear();
-            shared.sync.suspend();
-            let since = match &*lock(&shared.link) {
-                MesosLink::Down { since, .. } => *since,
-                MesosLink::Up | MesosLink::Removed { .. } => shared.clock.now(),
-            };
-            set_link(shared, MesosLink::Down { since, reason });
-        }
-        SchedulerEvent::Removed { message } => {
-            tracing::error!(
-                message,
-                "mesos removed this framework for good: put `new` under /overlord/framework to start as another one, after making sure that nothing of the old one runs"
-            );
-            set_link(shared, MesosLink::Removed { message });
-        }
-        // Executors speak by status updates only.
-        SchedulerEvent::Message { .. } | SchedulerEvent::Update(_) => {}
-    }
-    Ok(())
-}
-
-/// Waits until a person asks for a new framework after the master removed this one: then the term ends, and
-/// the next one subscribes without an id.
-async fn removed_until_decided(shared: &Shared, shutdown: CancellationToken) -> Result<(), StoreError> {
-    loop {
-        tokio::select! {
-            biased;
-            () = shutdown.cancelled() => return Ok(()),
-            () = tokio::time::sleep(REMOVED_RETRY) => {}
-        }
-        match shared.ledger.store.get(keys::FRAMEWORK).await {
-            Ok(listing) if listing.entries.first().is_some_and(|e| *e.value == *NEW_FRAMEWORK.as_bytes()) => {
-                tracing::info!("a new framework is asked for");
-                return Ok(());
-            }
-            Ok(_) => {}
-            Err(error) => tracing::debug!(%error, "the framework id cannot be read"),
-        }
-    }
-}
-
-/// The framework id is in etcd before anything is launched under it.
-async fn remember_framework(shared: &Shared, id: &FrameworkId) -> Result<(), StoreError> {
-    let mut pause = Duration::from_millis(100);
-    loop {
-        match remember_framework_once(shared, id).await {
-            Ok(()) => return Ok(()),
-            Err(error @ (StoreError::Fenced(_) | StoreError::Denied(_))) => return Err(error),
-            Err(error) => {
-                tracing::warn!(%error, "framework id not stored yet");
-                tokio::time::sleep(pause).await;
-                pause = (pause * 2).min(Duration::from_secs(5));
-            }
-        }
-    }
-}
-
-/// Writes the framework id unless it is there.
-pub(crate) async fn remember_framework_once(shared: &Shared, id: &FrameworkId) -> Result<(), StoreError> {
-    let listing = shared.ledger.store.get(keys::FRAMEWORK).await?;
-    let value = listing.entries.first().map(|entry| entry.value.clone());
-    if value.is_some_and(|value| *value == *id.as_str().as_bytes()) {
-        return Ok(());
-    }
-    let txn = Txn::fenced(&shared.ledger.fence).put(keys::FRAMEWORK, id.as_str().as_bytes().to_vec());
-    shared.ledger.store.commit(txn).await.map(|_| ())
-}
-
-/// Every task whose state must be confirmed by Mesos.
-fn open_tasks(shared: &Shared) -> Vec<(TaskId, Option<AgentId>)> {
-    let mut tasks = Vec::new();
-    for (_, seen) in shared.ledger.clusters.range(keys::CLUSTERS) {
-        match &*seen.value {
-            Value::Info(info)
-                if !matches!(
-                    info.observed.state,
-                    overlord_api::State::Failed | overlord_api::State::Gone
-                ) =>
-            {
-                tasks.push((
-                    TaskId::new(info.mesos_task_id.as_str()),
-                    Some(AgentId::new(info.agent_id.as_str())),
-                ));
-            }
-            Value::Record(record) => tasks.extend(
-                record
-                    .tombstones
-                    .iter()
-                    .map(|(task, tomb)| (TaskId::new(task), Some(AgentId::new(tomb.agent_id.as_str())))),
-            ),
-            _ => {}
-        }
-    }
-    tasks
-}
-
-/// Status speaks of the link: every cluster looks again when it changes.
-fn set_link(shared: &Shared, link: MesosLink) {
-    let changed = {
-        let mut held = lock(&shared.link);
-        let changed = std::mem::discriminant(&*held) != std::mem::discriminant(&link);
-        *held = link;
-        changed
-    };
-    if changed {
-        for cluster in shared.ledger.known_clusters() {
-            shared.enqueue(&cluster);
-        }
-    }
 }

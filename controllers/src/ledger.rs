@@ -3,6 +3,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
     sync::Arc,
 };
 
@@ -16,7 +17,13 @@ use overlord_reconcile::{Cache, Entry, Revision, Versioned};
 use overlord_store::{Committed, Compare, Error, Fence, Store, Txn};
 use serde::de::DeserializeOwned;
 
-use crate::{Digest, digest, identity::uid8, members::observed::Instance, tasks::Request};
+use crate::{
+    Digest, digest,
+    identity::uid8,
+    index::{ClusterIndex, RequestIndex, quarantines_on},
+    members::observed::Instance,
+    tasks::Request,
+};
 
 /// A value below `clusters/`, as far as it is held.
 #[derive(Debug, Clone)]
@@ -211,6 +218,10 @@ pub(crate) struct Ledger {
     pub(crate) clusters: Cache<Value>,
     pub(crate) tasks: Cache<TaskValue>,
     pub(crate) quarantine: Cache<Option<Quarantine>>,
+    /// Of `clusters`.
+    pub(crate) index: Arc<ClusterIndex>,
+    /// Of `tasks`.
+    pub(crate) requests: Arc<RequestIndex>,
 }
 
 /// A value with the revision it was read at.
@@ -374,8 +385,7 @@ impl Ledger {
 
     /// Every cluster that has a record, a status or instances.
     pub(crate) fn known_clusters(&self) -> BTreeSet<ClusterName> {
-        let keys = self.clusters.range(keys::CLUSTERS);
-        keys.iter().filter_map(|(key, _)| cluster_of(key)).collect()
+        self.index.clusters()
     }
 
     /// The highest revision of a cluster's accepted specs.
@@ -388,18 +398,11 @@ impl Ledger {
         keys.iter().filter_map(number).max().unwrap_or(0)
     }
 
-    /// Every address that is recorded or quarantined anywhere.
-    pub(crate) fn taken(&self, now: Timestamp) -> BTreeSet<Address> {
-        let mut taken = BTreeSet::new();
-        for (key, seen) in self.clusters.range(keys::CLUSTERS) {
-            if let Key::Info(_, address) = Key::parse(&key) {
-                taken.insert(address);
-            }
-            if let Value::Info(info) = &*seen.value {
-                taken.extend(info.bus_port.map(|port| Address::new(info.ip, port)));
-            }
-        }
-        for (key, seen) in self.quarantine.range(keys::QUARANTINE) {
+    /// Every address on these hosts that is recorded or quarantined.
+    pub(crate) fn taken(&self, hosts: &BTreeSet<IpAddr>, now: Timestamp) -> BTreeSet<Address> {
+        let mut taken = self.index.taken(hosts);
+        let quarantined = hosts.iter().flat_map(|host| self.quarantine.range(&quarantines_on(*host)));
+        for (key, seen) in quarantined {
             let Key::Quarantine(address) = Key::parse(&key) else { continue };
             if let Some(quarantine) = &*seen.value {
                 if quarantine.until <= now {
@@ -415,8 +418,9 @@ impl Ledger {
     /// The requests on a cluster, in the order they were made.
     pub(crate) fn requests(&self, cluster: &ClusterName) -> Vec<Request> {
         let mut requests: Vec<Request> = Vec::new();
-        for (key, seen) in self.tasks.range(keys::TASK) {
-            let (Key::Task(id), TaskValue::Task(task)) = (Key::parse(&key), &*seen.value) else { continue };
+        for id in &self.requests.of(cluster) {
+            let Some(seen) = self.tasks.get(&keys::task(id)) else { continue };
+            let TaskValue::Task(task) = &*seen.value else { continue };
             if task.cluster != *cluster {
                 continue;
             }
@@ -425,7 +429,7 @@ impl Ledger {
                 _ => None,
             };
             requests.push(Request {
-                id: id.to_owned(),
+                id: id.clone(),
                 task: (**task).clone(),
                 create_revision: seen.create_revision,
                 status,

@@ -4,19 +4,25 @@
 //! A pass over one cluster reads the caches, admits spec and requests, plans (pure),
 //! applies (intent before effect, every write fenced), and tells (status, endpoints, events).
 
+mod at_hand;
 mod cluster;
+mod deaths;
+mod demand;
 mod digest;
 mod engines;
 mod events;
 mod fold;
 mod identity;
+mod index;
 mod instances;
 mod janitor;
 mod known;
 mod launcher;
 mod leader;
 mod ledger;
+mod maintenance;
 pub mod members;
+mod mesos_events;
 mod mesos_task;
 mod reconciliation;
 pub mod redis_cluster;
@@ -37,5 +43,5 @@ pub use members::observed::Engines;
 pub use redis_cluster::observed::{Answer, Command, Commander, Look};
 pub use settings::{
     ATTRIBUTE_DATA, ATTRIBUTE_IP, Binary, Catalogue, DEFAULT_DATA_ROOT, EXECUTOR_CPU_MILLIS, EXECUTOR_MEMORY,
-    Executor, Framework, LABEL_CLUSTER, LABEL_REVISION, Settings,
+    Executor, Framework, LABEL_CLUSTER, LABEL_KIND, LABEL_MEMBER, LABEL_REVISION, Program, Settings, Sha256,
 };

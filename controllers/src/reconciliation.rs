@@ -2,9 +2,9 @@
 //! answer comes, with truncated back-off. Silence is never taken for an answer.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet, btree_map::Entry},
     sync::{
-        Mutex, PoisonError,
+        Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -12,7 +12,7 @@ use std::{
 
 use overlord_mesos::{
     SchedulerHandle,
-    v1::{AgentId, TaskId},
+    v1::{AgentId, TaskId, TaskStatus},
 };
 use overlord_reconcile::Clock;
 use tokio_util::sync::CancellationToken;
@@ -26,6 +26,9 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 /// A launched task from which nothing was heard is asked for after this long.
 const LAUNCH_PATIENCE: Duration = Duration::from_secs(10);
 
+/// Tasks asked for in one go; the rest follows at once.
+const ASKED_AT_ONCE: usize = 1000;
+
 /// How often Mesos is asked for everything it knows, to learn of tasks that nobody recorded.
 const IMPLICIT: Duration = Duration::from_secs(600);
 
@@ -34,25 +37,55 @@ struct Question {
     agent: Option<AgentId>,
     due: Duration,
     pause: Duration,
+    /// The end that was told and is not believed before this is answered.
+    doubted: Option<TaskStatus>,
 }
 
-/// The open questions.
+/// The open questions, and in which order they are due.
+#[derive(Debug, Default)]
+struct Questions {
+    by_task: BTreeMap<TaskId, Question>,
+    due: BTreeSet<(Duration, TaskId)>,
+}
+
+impl Questions {
+    /// Asks unless it is asked already.
+    fn insert(&mut self, task: TaskId, question: Question) {
+        if let Entry::Vacant(entry) = self.by_task.entry(task) {
+            self.due.insert((question.due, entry.key().clone()));
+            entry.insert(question);
+        }
+    }
+
+    fn remove(&mut self, task: &TaskId) -> Option<Question> {
+        let question = self.by_task.remove(task)?;
+        self.due.remove(&(question.due, task.clone()));
+        Some(question)
+    }
+}
+
+/// What Mesos is asked.
 #[derive(Debug, Default)]
 pub(crate) struct Reconciliation {
-    questions: Mutex<BTreeMap<TaskId, Question>>,
+    questions: Mutex<Questions>,
     /// Whether a subscription stands: without one nothing is confirmed.
     standing: AtomicBool,
     wake: tokio::sync::Notify,
 }
 
 impl Reconciliation {
+    fn questions(&self) -> MutexGuard<'_, Questions> {
+        self.questions.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Asks for these at once, and for nothing else: a new subscription stands.
     pub(crate) fn restart(&self, now: Duration, tasks: impl IntoIterator<Item = (TaskId, Option<AgentId>)>) {
-        let mut questions = self.questions.lock().unwrap_or_else(PoisonError::into_inner);
-        *questions = tasks
-            .into_iter()
-            .map(|(task, agent)| (task, Question { agent, due: now, pause: FIRST_PAUSE }))
-            .collect();
+        let mut questions = self.questions();
+        *questions = Questions::default();
+        for (task, agent) in tasks {
+            questions.insert(task, Question { agent, due: now, pause: FIRST_PAUSE, doubted: None });
+        }
+        drop(questions);
         self.standing.store(true, Ordering::Release);
         self.wake.notify_one();
     }
@@ -64,41 +97,72 @@ impl Reconciliation {
 
     /// Whether Mesos has said in this subscription how it is with a task. Only then may a loss be acted on.
     pub(crate) fn is_confirmed(&self, task: &str) -> bool {
-        self.standing.load(Ordering::Acquire)
-            && !self.questions.lock().unwrap_or_else(PoisonError::into_inner).contains_key(&TaskId::new(task))
+        self.standing.load(Ordering::Acquire) && !self.questions().by_task.contains_key(&TaskId::new(task))
     }
 
     /// Asks for one task at once.
     pub(crate) fn ask(&self, now: Duration, task: TaskId, agent: Option<AgentId>) {
-        self.insert(task, Question { agent, due: now, pause: FIRST_PAUSE });
+        self.insert(task, Question { agent, due: now, pause: FIRST_PAUSE, doubted: None });
+    }
+
+    /// Asks for one task after a pause, and then after longer ones: it is known, and should not be any more.
+    pub(crate) fn ask_after(&self, now: Duration, pause: Duration, task: TaskId, agent: Option<AgentId>) {
+        self.insert(task, Question { agent, due: now + pause, pause, doubted: None });
     }
 
     /// A task was launched: asked for when nothing is heard of it.
     pub(crate) fn launched(&self, now: Duration, task: TaskId, agent: AgentId) {
-        self.insert(task, Question { agent: Some(agent), due: now + LAUNCH_PATIENCE, pause: FIRST_PAUSE });
+        let due = now + LAUNCH_PATIENCE;
+        self.insert(task, Question { agent: Some(agent), due, pause: FIRST_PAUSE, doubted: None });
+    }
+
+    /// An end was told that is not believed as it is: asked for at once, whatever was asked before.
+    pub(crate) fn doubt(&self, now: Duration, agent: AgentId, status: TaskStatus) {
+        let mut questions = self.questions();
+        let task = status.task_id.clone();
+        let pause = questions.remove(&task).map_or(FIRST_PAUSE, |before| before.pause);
+        questions.insert(task, Question { agent: Some(agent), due: now, pause, doubted: Some(status) });
+        drop(questions);
+        self.wake.notify_one();
+    }
+
+    /// The end of a task that was told and not believed, as long as nothing more was heard.
+    pub(crate) fn doubted(&self, task: &TaskId) -> Option<TaskStatus> {
+        self.questions().by_task.get(task)?.doubted.clone()
     }
 
     fn insert(&self, task: TaskId, question: Question) {
-        let mut questions = self.questions.lock().unwrap_or_else(PoisonError::into_inner);
-        questions.entry(task).or_insert(question);
+        self.questions().insert(task, question);
         self.wake.notify_one();
     }
 
     /// The answer is stored. Whether anybody had asked.
     pub(crate) fn heard(&self, task: &TaskId) -> bool {
-        self.questions.lock().unwrap_or_else(PoisonError::into_inner).remove(task).is_some()
+        self.paused(task).is_some()
     }
 
-    /// What is due now, and when the next question is.
+    /// The same; gives how long the next pause would have been.
+    pub(crate) fn paused(&self, task: &TaskId) -> Option<Duration> {
+        self.questions().remove(task).map(|question| question.pause)
+    }
+
+    /// What is due now, but not too much of it, and when the next question is.
     fn due(&self, now: Duration) -> (Vec<(TaskId, Option<AgentId>)>, Option<Duration>) {
-        let mut questions = self.questions.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut questions = self.questions();
         let mut due = Vec::new();
-        for (task, question) in questions.iter_mut().filter(|(_, question)| question.due <= now) {
-            due.push((task.clone(), question.agent.clone()));
+        while let Some((at, task)) = questions.due.first().cloned()
+            && at <= now
+            && due.len() < ASKED_AT_ONCE
+        {
+            questions.due.pop_first();
+            let Some(question) = questions.by_task.get_mut(&task) else { continue };
             question.due = now + question.pause;
             question.pause = (question.pause * 2).min(LONGEST_PAUSE);
+            let (next, agent) = (question.due, question.agent.clone());
+            questions.due.insert((next, task.clone()));
+            due.push((task, agent));
         }
-        (due, questions.values().map(|question| question.due).min())
+        (due, questions.due.first().map(|(at, _)| *at))
     }
 
     /// Asks, until `shutdown`.
@@ -133,6 +197,8 @@ impl Reconciliation {
 
 #[cfg(test)]
 mod tests {
+    use overlord_mesos::v1::TaskState;
+
     use super::*;
 
     #[test]
@@ -158,6 +224,29 @@ mod tests {
         assert!(sync.is_confirmed("t"));
         sync.suspend();
         assert!(!sync.is_confirmed("t"));
+    }
+
+    #[test]
+    fn what_is_doubted_is_asked_for_at_once_and_forgotten_with_the_answer() {
+        let sync = Reconciliation::default();
+        let task = TaskId::new("t");
+        sync.launched(Duration::ZERO, task.clone(), AgentId::new("a"));
+        let lost = TaskStatus { task_id: task.clone(), state: TaskState::Lost, ..TaskStatus::default() };
+        sync.doubt(Duration::ZERO, AgentId::new("a"), lost.clone());
+        assert_eq!(sync.due(Duration::ZERO).0, vec![(task.clone(), Some(AgentId::new("a")))]);
+        assert_eq!(sync.doubted(&task), Some(lost));
+        sync.heard(&task);
+        assert_eq!((sync.doubted(&task), sync.due(LONGEST_PAUSE)), (None, (vec![], None)));
+    }
+
+    #[test]
+    fn ten_thousand_questions_go_out_in_portions() {
+        let sync = Reconciliation::default();
+        let tasks = (0..10_000).map(|n| (TaskId::new(format!("t{n}")), None));
+        sync.restart(Duration::ZERO, tasks);
+        let portions: Vec<usize> = (0..10).map(|_| sync.due(Duration::ZERO).0.len()).collect();
+        assert_eq!(portions, vec![ASKED_AT_ONCE; 10]);
+        assert_eq!(sync.due(Duration::ZERO), (vec![], Some(FIRST_PAUSE)));
     }
 
     #[test]

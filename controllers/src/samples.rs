@@ -4,8 +4,8 @@ use std::{collections::BTreeMap, net::IpAddr, time::Duration};
 
 use jiff::Timestamp;
 use overlord_api::{
-    ClusterName, Deletion, Desired, Info, Kind, Observed, OnDisk, OnFailure, OnReturn, Persistence,
-    Placement, Record, Recovery, Report, Resources, Shape, Spec, State, Update,
+    ClusterName, Deletion, Desired, Info, Kind, Observed, OnAgentLoss, OnDisk, OnFailure, OnReturn,
+    Persistence, Placement, Record, Recovery, Report, Resources, Shape, Spec, State, Update,
 };
 
 /// `seconds` after the beginning of the samples' time.
@@ -42,6 +42,7 @@ pub(crate) fn spec(shards: u32) -> Spec {
             unreachable_after: Duration::from_secs(30),
             replace_after: Duration::from_secs(600),
             on_return: OnReturn::Keep,
+            on_agent_loss: OnAgentLoss::Keep,
         },
         deletion: Deletion { protected: false, on_disk: OnDisk::Delete },
     }
@@ -91,6 +92,7 @@ pub(crate) fn info(member: u32, state: State) -> Info {
         weight: 1,
         resources: resources(),
         on_disk: OnDisk::Delete,
+        on_agent_loss: OnAgentLoss::Keep,
         launches: 0,
         desired: Desired { state: State::Running, config: 1, restart: 0, recover: 0 },
         observed: Observed { state, config: 1, ..Observed::pending(at(0)) },

@@ -10,7 +10,7 @@ use overlord_engines::EngineRules;
 pub struct Settings {
     /// Who this process is, for people: host name and process id.
     pub id: String,
-    /// Where its API answers: `http://ip:port`.
+    /// Where its API answers to others: `http://ip:port`.
     pub api: String,
     /// What it tells Mesos of itself.
     pub framework: Framework,
@@ -86,14 +86,52 @@ impl Default for Framework {
 /// How executors are started on agents.
 #[derive(Debug, Clone)]
 pub struct Executor {
-    /// Path of the `overlord` binary on the agents.
-    pub path: String,
+    /// Where agents have the `overlord` binary from.
+    pub program: Program,
     /// etcd endpoints as the agents reach them.
     pub etcd: Vec<String>,
     /// A file on the agents with etcd credentials (read-only ones), when etcd asks for them.
     pub etcd_credentials: Option<String>,
     /// Environment given to executors besides what Mesos sets.
     pub environment: BTreeMap<String, String>,
+}
+
+/// Where agents have the `overlord` binary from. It is needed when an executor is launched, and never after: those
+/// that run stay as they are, whatever becomes of the controllers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Program {
+    /// It lies on each of them, at this path.
+    Installed(String),
+    /// Mesos' fetcher brings it into the sandbox of each executor, by way of the agent's cache.
+    Fetched {
+        /// What the agents' fetcher understands; `http://` mostly.
+        url: String,
+        /// What must arrive, or nothing is executed.
+        sha256: Sha256,
+    },
+}
+
+/// A SHA-256 digest: 64 lower-case hex digits, and nothing else, as it becomes part of a command line.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sha256(String);
+
+impl Sha256 {
+    /// Reads one.
+    pub fn parse(text: &str) -> Option<Self> {
+        let is_digest = text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+        is_digest.then(|| Self(text.to_ascii_lowercase()))
+    }
+
+    /// The digits.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl std::fmt::Display for Sha256 {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(&self.0)
+    }
 }
 
 /// CPU that an executor takes of its agent besides its instance's, in thousandths of a core.
@@ -113,6 +151,12 @@ pub const DEFAULT_DATA_ROOT: &str = "/data";
 
 /// Label of Mesos tasks: the cluster's name.
 pub const LABEL_CLUSTER: &str = "overlord_cluster";
+
+/// Label of Mesos tasks: the cluster's kind.
+pub const LABEL_KIND: &str = "overlord_kind";
+
+/// Label of Mesos tasks: the member's number.
+pub const LABEL_MEMBER: &str = "overlord_member";
 
 /// Label of Mesos tasks: the store revision at launch, a high-water mark that survives the store.
 pub const LABEL_REVISION: &str = "overlord_store_revision";

@@ -14,10 +14,11 @@ use rand::{RngCore as _, SeedableRng as _, rngs::SmallRng};
 
 use crate::{
     Engines, Happening, Settings,
+    deaths::Deaths,
     events::{NO_CLUSTER, Recorder},
-    instances::TaskIndex,
     launcher::Launcher,
     ledger::Ledger,
+    maintenance::Maintenance,
     members::plan::{Blocked, Progress, Sent},
     reconciliation::Reconciliation,
 };
@@ -40,8 +41,8 @@ pub(crate) struct Shared {
     pub(crate) mesos: SchedulerHandle,
     pub(crate) launcher: Launcher,
     pub(crate) sync: Reconciliation,
-    /// Where each Mesos task is recorded.
-    pub(crate) index: TaskIndex,
+    pub(crate) maintenance: Maintenance,
+    pub(crate) deaths: Deaths,
     /// Keys that belong to no cluster, with what was told of them last.
     pub(crate) told: Mutex<BTreeMap<String, String>>,
     pub(crate) engines: Arc<dyn Engines>,
@@ -99,8 +100,15 @@ pub(crate) enum MesosLink {
     Down { since: Timestamp, reason: String },
     /// Subscribed.
     Up,
+    /// A master is there, and does not want this framework as it is.
+    Refused { message: String },
     /// The master removed the framework for good.
     Removed { message: String },
+}
+
+impl MesosLink {
+    /// What a person can do about a framework that was removed.
+    pub(crate) const AFTER_REMOVAL: &'static str = "nothing is launched under its id any more; make sure that none of its processes runs, then put `new` under /overlord/framework, and the controllers subscribe as another framework and launch what the specs say; or delete the clusters";
 }
 
 /// What is remembered of a cluster between passes; lost with the leadership, and rebuilt.

@@ -1,6 +1,6 @@
 //! Named stories, one each for what must not break.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use overlord_api::State;
 
@@ -9,7 +9,7 @@ use crate::{
     machine::Seen,
     pool::Pool,
     run::check,
-    world::{AGENTS, PING_TIMEOUT, World, agent_ip},
+    world::{AGENTS, PING_TIMEOUT, World, agent_ip, agent_name},
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -163,3 +163,87 @@ fn a_controller_that_dies_at_any_moment_doubles_nothing() {
         check("crash", millis, &story).unwrap_or_else(|failure| panic!("{failure}"));
     }
 }
+
+/// Whether a process of ours runs on the agent.
+fn is_used(world: &World, agent: u8) -> bool {
+    world.hosts.processes().iter().any(|seen| agent_of(seen) == agent)
+}
+
+fn pids(world: &World) -> BTreeSet<u32> {
+    world.hosts.processes().iter().map(|seen| seen.pid).collect()
+}
+
+story!(a_drained_agent_is_left_at_once_and_used_again_only_when_it_is_reactivated, world, {
+    two_pools(world).await?;
+    let agent = agent_of(&process(world)?);
+    ensure(world.mesos.drain(&agent_name(agent), None), || "it is not drained".to_owned())?;
+    world.pass(2 * SECOND).await;
+    converge(world, 10 * SECOND).await?;
+    ensure(!is_used(world, agent), || "something runs on the drained agent".to_owned())?;
+    world.kill_executor(1);
+    world.pass(SECOND).await;
+    converge(world, 20 * SECOND).await?;
+    ensure(!is_used(world, agent), || "something was launched on the drained agent".to_owned())?;
+    ensure(world.mesos.reactivate(&agent_name(agent)), || "it is not reactivated".to_owned())?;
+    stay_quiet(world).await
+});
+
+story!(members_of_an_agent_that_unregisters_or_is_marked_gone_are_launched_elsewhere, world, {
+    two_pools(world).await?;
+    let agent = agent_of(&process(world)?);
+    ensure(world.mesos.agent_unregister(&agent_name(agent)), || "it does not unregister".to_owned())?;
+    world.pass(2 * SECOND).await;
+    ensure(!is_used(world, agent), || "something runs on the agent".to_owned())?;
+    converge(world, 30 * SECOND).await?;
+    let agent = agent_of(&process(world)?);
+    ensure(world.mesos.mark_gone(&agent_name(agent)), || "it is not marked gone".to_owned())?;
+    world.pass(2 * SECOND).await;
+    ensure(!is_used(world, agent), || "something runs on the agent that is gone".to_owned())?;
+    converge(world, 30 * SECOND).await?;
+    stay_quiet(world).await
+});
+
+story!(a_master_that_knows_of_no_agent_yet_makes_nobody_launch_anything_again, world, {
+    two_pools(world).await?;
+    let before = pids(world);
+    for keeps in [true, false] {
+        world.trace.line("the master dies");
+        world.mesos.master_kill();
+        world.pass(20 * SECOND).await;
+        world.trace.line("another master leads");
+        world.mesos.master_start(keeps);
+        world.pass(120 * SECOND).await;
+        converge(world, 60 * SECOND).await?;
+        ensure(pids(world) == before, || "something was launched again".to_owned())?;
+    }
+    stay_quiet(world).await
+});
+
+story!(launches_with_offers_that_were_taken_back_are_made_again_with_others, world, {
+    world.start_controller();
+    world.apply(Pool::new("cart", 3)).await;
+    world.apply(Pool::new("page", 3)).await;
+    for _ in 0..40 {
+        let pause = world.net.millis(1, 120);
+        world.pass(pause).await;
+        for agent in 0..AGENTS {
+            world.mesos.rescind(&agent_name(agent));
+        }
+    }
+    converge(world, 60 * SECOND).await?;
+    ensure(world.hosts.processes().len() == 6, || "not six processes".to_owned())?;
+    stay_quiet(world).await
+});
+
+story!(kills_and_updates_that_get_lost_or_come_twice_cost_time_only, world, {
+    two_pools(world).await?;
+    for agent in 0..AGENTS {
+        world.mesos.drop_kills(&agent_name(agent), 2);
+        world.mesos.drop_updates(&agent_name(agent), 1);
+        world.mesos.duplicate_updates(&agent_name(agent), 3);
+    }
+    world.apply(Pool::new("page", 1)).await;
+    world.delete("cart").await;
+    converge(world, 120 * SECOND).await?;
+    stay_quiet(world).await
+});

@@ -10,7 +10,7 @@ use std::{
 };
 
 use overlord_api::{Engine, Kind, keys};
-use overlord_controllers::{Binary, Catalogue, Controllers, Executor, Settings};
+use overlord_controllers::{Binary, Catalogue, Controllers, Executor, Program, Settings};
 use overlord_executor::Ended;
 use overlord_reconcile::{Clock, TokioClock};
 use overlord_sandbox::{AgentConfig, Launcher, Mesos, MesosConfig};
@@ -92,6 +92,9 @@ fn agents() -> Vec<AgentConfig> {
         ports: vec![(20_000, 20_009)],
         attributes: vec![("rack".to_owned(), format!("r{}", number % 3))],
         work_dir: PathBuf::from("/var/lib/mesos"),
+        hostname: None,
+        domain: None,
+        reserved: Vec::new(),
     };
     (0..AGENTS).map(agent).collect()
 }
@@ -102,7 +105,7 @@ fn settings(who: Who) -> Settings {
     let catalogue =
         Catalogue { engines: engines.map(|(engine, version)| (engine, versions(version))).into() };
     let executor = Executor {
-        path: "/usr/bin/overlord".to_owned(),
+        program: Program::Installed("/usr/bin/overlord".to_owned()),
         etcd: vec!["http://10.0.0.100:2379".to_owned()],
         etcd_credentials: None,
         environment: BTreeMap::new(),

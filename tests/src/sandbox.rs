@@ -32,11 +32,13 @@ pub struct Options {
     pub controller: bool,
     /// Seconds after which a dead controller of its own process is replaced.
     pub lease: u64,
+    /// Whether executors get the binary through Mesos' fetcher.
+    pub deliver: bool,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { agents: 6, agent_timeout: 1, controller: true, lease: 2 }
+        Self { agents: 6, agent_timeout: 1, controller: true, lease: 2, deliver: false }
     }
 }
 
@@ -108,6 +110,9 @@ impl Sandbox {
             .kill_on_drop(true);
         if !self.options.controller {
             command.arg("--no-controller");
+        }
+        if self.options.deliver {
+            command.arg("--deliver");
         }
         self.child = Some(command.spawn().expect("overlord sandbox"));
         self.addresses = eventually("the sandbox says where it listens", || async {
@@ -209,7 +214,12 @@ impl Sandbox {
 
     /// Starts a controller process (for sandboxes without one) and waits until it leads.
     pub async fn start_controller(&mut self) -> Controller {
-        let controller = self.spawn_controller();
+        self.start_controller_with(&[]).await
+    }
+
+    /// The same with further flags.
+    pub async fn start_controller_with(&mut self, flags: &[&str]) -> Controller {
+        let controller = self.spawn_controller_with(flags);
         self.wait_leader().await;
         controller
     }
@@ -219,6 +229,10 @@ impl Sandbox {
     /// # Panics
     /// When there is no process to be had.
     pub fn spawn_controller(&mut self) -> Controller {
+        self.spawn_controller_with(&[])
+    }
+
+    fn spawn_controller_with(&mut self, flags: &[&str]) -> Controller {
         let listen = format!("{}:{}", self.network.ip(API_IP), API_PORT + self.controllers);
         self.controllers += 1;
         let log = self.open_log("controller.log");
@@ -227,6 +241,7 @@ impl Sandbox {
             .args(["--lease", &format!("{}s", self.options.lease)])
             .arg("--config")
             .arg(self.root().join("overlord.toml"))
+            .args(flags)
             .stdin(Stdio::null())
             .stdout(log.try_clone().expect("log"))
             .stderr(log)

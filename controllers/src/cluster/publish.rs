@@ -227,10 +227,17 @@ impl Pass<'_> {
         match &*lock(&self.shared.link) {
             MesosLink::Up => (None, None),
             MesosLink::Removed { message } => {
+                let choices = MesosLink::AFTER_REMOVAL;
                 let text = format!(
-                    "mesos removed this framework for good ({message}): its instances are gone or going"
+                    "mesos removed this framework for good ({message}), and its instances are gone or going: {choices}"
                 );
                 (Some(("FrameworkRemoved", text)), None)
+            }
+            MesosLink::Refused { message } => {
+                let text = format!(
+                    "the mesos master refuses this framework ({message}): mend its principal, credentials or roles in the controllers' settings, or the master's; what runs is left alone"
+                );
+                (Some(("FrameworkRefused", text)), None)
             }
             MesosLink::Down { since, reason } => {
                 let say_at = since.saturating_add(MESOS_PATIENCE).unwrap_or(jiff::Timestamp::MAX);

@@ -3,16 +3,21 @@
 mod cluster;
 mod launch;
 
-use std::collections::{BTreeMap, btree_map::Entry};
+use std::{
+    collections::{BTreeMap, btree_map::Entry},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use overlord_api::{
-    Address, ClusterName, EventLevel, Info, Kind, NUDGE, Quarantine, Record, Spec, State, Tombstone, keys,
+    Address, ClusterName, EventLevel, Info, Kind, NUDGE, Persistence, Quarantine, Record, Spec, State,
+    Tombstone, keys,
 };
 use overlord_mesos::v1::{AgentId, ExecutorId, TaskId};
 
 use super::{
     observed::Instance,
+    plan::Killed,
     step::{Launch, Order, Step},
 };
 use crate::{
@@ -133,7 +138,10 @@ impl Apply<'_> {
                         step,
                     ));
                 }
-                Step::Amend { on_disk, .. } => info.on_disk = *on_disk,
+                Step::Amend { on_disk, on_agent_loss, .. } => {
+                    info.on_disk = *on_disk;
+                    info.on_agent_loss = *on_agent_loss;
+                }
                 Step::Form(_)
                 | Step::Launch(_)
                 | Step::Order(_)
@@ -204,8 +212,13 @@ impl Apply<'_> {
 
     async fn send_kill(&self, task: &str, agent: &str) {
         let now = self.shared.clock.now();
-        self.shared.memo(self.cluster, |memo| memo.sent.kills.insert(task.to_owned(), now));
-        if let Err(error) = self.shared.mesos.kill(TaskId::new(task), Some(AgentId::new(agent)), None).await {
+        self.shared.memo(self.cluster, |memo| {
+            let before = memo.sent.kills.get(task).copied();
+            memo.sent.kills.insert(task.to_owned(), Killed::again(before, now));
+        });
+        let (task_id, agent_id) = (TaskId::new(task), AgentId::new(agent));
+        let grace = stop_grace(self.spec.shape.kind(), self.spec.persistence);
+        if let Err(error) = self.shared.mesos.kill(task_id, Some(agent_id), Some(grace)).await {
             tracing::debug!(task, %error, "kill not sent");
         }
     }
@@ -259,6 +272,16 @@ impl Apply<'_> {
             *self.record = Seen { value: record.clone(), revision };
         }
         Ok(())
+    }
+}
+
+/// How long an instance may take to stop: a memcache forgets everything at once, and a redis with a large data set
+/// writes it down first.
+const fn stop_grace(kind: Kind, persistence: Persistence) -> Duration {
+    match (kind, persistence) {
+        (Kind::Memcache, _) => Duration::from_secs(5),
+        (Kind::Redis | Kind::RedisCluster, Persistence::None) => Duration::from_secs(15),
+        (Kind::Redis | Kind::RedisCluster, _) => Duration::from_secs(60),
     }
 }
 

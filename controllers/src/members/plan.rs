@@ -19,18 +19,43 @@ use crate::{
 pub(crate) use change::render;
 pub(crate) use heal::{cause, relaunch_delay};
 
-/// How long after a KILL or a nudge it is sent again: Mesos delivers both at most once.
+/// How long after the first KILL or a nudge it is sent again: Mesos delivers both at most once.
 pub const SEND_AGAIN: std::time::Duration = std::time::Duration::from_secs(5);
+
+/// The longest pause between two KILLs of one task: each pause is twice the one before.
+pub const KILL_AGAIN: std::time::Duration = std::time::Duration::from_secs(80);
 
 /// What was sent to executors, by Mesos task, and when last.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Sent {
     /// KILL.
-    pub kills: BTreeMap<String, Timestamp>,
+    pub kills: BTreeMap<String, Killed>,
     /// Messages to read the keys again.
     pub nudges: BTreeMap<String, Timestamp>,
     /// Orders to take over.
     pub failovers: BTreeMap<String, HandOver>,
+}
+
+/// KILLs of one task.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Killed {
+    /// When the last one was sent.
+    pub at: Timestamp,
+    /// How many were sent.
+    pub times: u32,
+}
+
+impl Killed {
+    /// The memory after one more, sent at `at`.
+    pub(crate) fn again(before: Option<Self>, at: Timestamp) -> Self {
+        Self { at, times: before.map_or(1, |before| before.times.saturating_add(1)) }
+    }
+
+    /// When the next one is due.
+    fn next(self) -> Timestamp {
+        let pause = SEND_AGAIN.saturating_mul(1 << self.times.saturating_sub(1).min(8)).min(KILL_AGAIN);
+        self.at.saturating_add(pause).unwrap_or(Timestamp::MAX)
+    }
 }
 
 /// An order to take over.
@@ -299,21 +324,24 @@ impl<'a> Planner<'a> {
 
     pub(crate) fn kill(&mut self, instance: &'a Instance) {
         let info = &instance.info;
-        let (due, next) = self.due(&self.input.sent.kills, &info.mesos_task_id);
-        if due {
+        let before = self.input.sent.kills.get(&info.mesos_task_id).copied();
+        let again = before.map(Killed::next).filter(|again| *again > self.input.now);
+        let next = again.unwrap_or_else(|| Killed::again(before, self.input.now).next());
+        if again.is_none() {
             self.plan.steps.push(Step::Kill {
                 address: info.address(),
                 mesos_task_id: info.mesos_task_id.clone(),
                 agent_id: info.agent_id.clone(),
             });
         }
-        self.wait(info.member, format!("member {} is stopping at {}", info.member, info.address()), next);
+        let why = format!("member {} is stopping at {}", info.member, info.address());
+        self.wait(info.member, why, Some(next));
     }
 
-    /// Whether something sent to a task is to be sent (again), and when to look again.
-    pub(crate) fn due(&self, sent: &BTreeMap<String, Timestamp>, task: &str) -> (bool, Option<Timestamp>) {
+    /// Whether a nudge of a task is to be sent (again), and when to look again.
+    pub(crate) fn nudge_due(&self, task: &str) -> (bool, Option<Timestamp>) {
         let after = |at: Timestamp| at.saturating_add(SEND_AGAIN).unwrap_or(Timestamp::MAX);
-        match sent.get(task).map(|at| after(*at)) {
+        match self.input.sent.nudges.get(task).map(|at| after(*at)) {
             Some(again) if again > self.input.now => (false, Some(again)),
             Some(_) | None => (true, Some(after(self.input.now))),
         }

@@ -3,10 +3,13 @@
 
 use std::fmt;
 
-use overlord_api::{Address, OnDisk};
+use overlord_api::{Address, OnAgentLoss, OnDisk};
 use overlord_placement::cluster::Shape;
 
 use crate::redis_cluster::observed::Command;
+
+/// In place of the revision of a person's word: while a cluster forms there is nothing to give up.
+pub const WORD_OF_FORMING: i64 = 1;
 
 /// One thing to do now.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,7 +48,7 @@ pub enum Step {
         address: Address,
         /// Which member.
         member: u32,
-        /// The revision of the person's word.
+        /// The revision of the person's word, or [`WORD_OF_FORMING`].
         word: i64,
     },
     /// Record that an instance shall end, for good or to be launched anew.
@@ -94,6 +97,8 @@ pub enum Step {
         address: Address,
         /// What now happens to its directory when it ends for good.
         on_disk: OnDisk,
+        /// What it now does when its agent is gone for long.
+        on_agent_loss: OnAgentLoss,
     },
 }
 
@@ -197,6 +202,9 @@ impl fmt::Display for Step {
             }
             Self::Restart { address, member, loses, .. } => {
                 write!(f, "restart member {member} at {address}{}", Loses(*loses))
+            }
+            Self::StartAlone { address, member, word: WORD_OF_FORMING } => {
+                write!(f, "let member {member} at {address} start with what it has: the cluster never served")
             }
             Self::StartAlone { address, member, .. } => {
                 write!(f, "let member {member} at {address} start with what it has, by a person's word")

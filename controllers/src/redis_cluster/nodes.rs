@@ -11,18 +11,22 @@ use overlord_placement::cluster::Shape;
 use super::{
     IN_A_ROW, STRANGER,
     observed::{Command, Look},
-    plan::after,
+    plan::{after, is_launched_again},
     seats::{Seat, Seats},
 };
 use crate::members::{
     observed::Instance,
     plan::{HandOver, Planner},
-    step::{Order, Step},
+    step::{Order, Step, WORD_OF_FORMING},
 };
 
 /// A master that is down for this long although every replica of it answers waits for what will not come by
 /// itself: its own disk is empty, and a replica has at least what a dump had.
 const STUCK: std::time::Duration = std::time::Duration::from_secs(30);
+
+/// A member that died while the cluster forms, and does not serve for this long, waits for what will not come by itself:
+/// elections and the hearing of the others are over by then.
+const FORMING_STUCK: std::time::Duration = std::time::Duration::from_secs(10);
 
 /// While a shard has no master, its nodes are asked again after this long.
 const LOOK_SOON: jiff::SignedDuration = jiff::SignedDuration::from_millis(250);
@@ -69,10 +73,12 @@ impl<'a> Planner<'a> {
         let topology = sight.topology();
         if !topology.majority_masters_reachable() {
             let message = no_majority(self.input.cluster, shape, seats);
-            self.plan.conditions.push((ConditionType::QuorumLost, "NoMajority", message.clone()));
             let again = Some(self.look_again());
+            if self.input.record.formed {
+                self.plan.conditions.push((ConditionType::QuorumLost, "NoMajority", message.clone()));
+            }
             self.wait(0, message, again);
-            if let Some(word) = self.input.recover {
+            if let Some(word) = self.input.recover.or_else(|| self.forming_is_stuck(seats)) {
                 self.give_up(word, shape, seats);
             }
             return;
@@ -189,13 +195,24 @@ impl<'a> Planner<'a> {
         well
     }
 
+    /// Before a cluster was complete once it has served nobody, and there is nothing that a person would have to give
+    /// up: masters that died while it formed, and wait for each other's replicas, need not wait any more.
+    fn forming_is_stuck(&self, seats: &Seats<'a>) -> Option<i64> {
+        let stuck = |seat: &Seat<'_>| {
+            let info = &seat.instance.info;
+            is_launched_again(info) && after(info.observed.since, FORMING_STUCK) <= self.input.now
+        };
+        (!self.input.record.formed && seats.iter().any(stuck)).then_some(WORD_OF_FORMING)
+    }
+
     /// By a person's word: without a majority nobody can be elected, and replicas that have the data take over all
     /// the same, one by one. Then masters that wait for copies which do not answer start with what they have.
     fn give_up(&mut self, word: i64, shape: Shape, seats: &Seats<'a>) {
         for shard in 0..shape.masters {
             let Some(owner) = seats.owner(shard).filter(|owner| seats.is_dead(owner)) else { continue };
             if let Some(heir) = seats.heir_without_votes(owner, self.dead_for(owner)) {
-                let why = format!("a person gave up the master of shard {shard}, member {}", owner.member());
+                let by = if word == WORD_OF_FORMING { "forming" } else { "a person" };
+                let why = format!("{by} gave up the master of shard {shard}, member {}", owner.member());
                 return self.order(heir, Command::TakeOver, why);
             }
         }

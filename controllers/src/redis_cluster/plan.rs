@@ -47,7 +47,9 @@ impl<'a> Planner<'a> {
         self.tell_emptied(shape);
         match seats {
             // Before it was complete once nobody has anything to lose, and the nodes are busy getting to know each other.
-            _ if !self.input.record.formed && members.iter().all(|i| is_starting(&i.info)) => {}
+            // Unless one of them has to start for a second time: those it knows may have moved on without it.
+            _ if !self.input.record.formed
+                && members.iter().all(|i| is_starting(&i.info) && !is_launched_again(&i.info)) => {}
             Some(seats) => self.engines(shape, &seats),
             None if self.input.settled => {}
             None => self.plan.look = true,
@@ -130,6 +132,15 @@ impl<'a> Planner<'a> {
     fn relaunch_member(&mut self, instance: &'a Instance, seats: Option<&Seats<'a>>) {
         let info = &instance.info;
         let (member, address) = (info.member, info.address());
+        if info.observed.refused.is_some() {
+            if self.is_refused_for_now(info) {
+                return;
+            }
+            // Launched for the first time it was nowhere yet: any place will do.
+            if info.launches == 0 {
+                return self.launch(member, Place::Rather(address));
+            }
+        }
         let failures = info.observed.failures;
         let due = after(info.observed.since, relaunch_delay(failures));
         if due > self.input.now {
@@ -144,7 +155,9 @@ impl<'a> Planner<'a> {
         }
         let crash_loop = failures > self.input.spec.recovery.restarts_before_replace;
         let given_up = after(info.observed.since, self.input.spec.recovery.replace_after);
-        if crash_loop || given_up <= self.input.now {
+        // From an agent that is drained it goes away at once, if its shard can do without what it has there.
+        let leaves = info.observed.evicted && (!self.persistent() || has_other_master(info, seats));
+        if crash_loop || leaves || given_up <= self.input.now {
             return self.replace(instance, seats);
         }
         self.launch(member, Place::Same(address));
@@ -279,7 +292,8 @@ impl<'a> Planner<'a> {
             return self.wait(member, why, again);
         }
         let message = format!(
-            "shard {shard} starts anew: member {member} at {address} and every copy of it are lost for longer than recovery.replaceAfter"
+            "shard {shard} starts anew: member {member} at {address} and every copy of it are lost for good{}",
+            if info.observed.evicted { "" } else { " (recovery.replaceAfter)" }
         );
         self.lose(shard, &info.mesos_task_id, message);
         self.go_elsewhere(instance);
@@ -328,6 +342,21 @@ impl<'a> Planner<'a> {
     pub(super) fn look_again(&self) -> Timestamp {
         self.input.now.saturating_add(LOOK_AGAIN).unwrap_or(Timestamp::MAX)
     }
+}
+
+/// Whether another member is the living master of its shard; as long as nobody knows, it may be: the cluster is
+/// asked.
+fn has_other_master(info: &Info, seats: Option<&Seats<'_>>) -> bool {
+    seats.is_none_or(|seats| {
+        let shard = seats.get(info.member).map(|seat| seat.shard);
+        let owner = shard.and_then(|shard| seats.owner(shard));
+        owner.is_some_and(|owner| owner.member() != info.member && !seats.is_dead(owner))
+    })
+}
+
+/// Whether it starts for a second time or later.
+pub(super) const fn is_launched_again(info: &Info) -> bool {
+    info.launches > 0 || info.observed.restarts > 0
 }
 
 const fn is_starting(info: &Info) -> bool {

@@ -483,6 +483,13 @@ pub(crate) static RECOVERY: Object = Object {
             need: Need::Default("keep"),
             holds: Type::Word(&["keep"]),
         },
+        Field {
+            name: "onAgentLoss",
+            about: "An instance whose Mesos agent is gone for longer than its --recovery_timeout. keep: it serves on. \
+                    stop: it is stopped in order, and its directory stays.",
+            need: Need::Default("keep"),
+            holds: Type::Word(&["keep", "stop"]),
+        },
     ],
 };
 

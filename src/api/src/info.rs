@@ -63,6 +63,9 @@ pub struct Info {
     pub resources: Resources,
     /// What happens to the directory when the instance is killed for good.
     pub on_disk: crate::OnDisk,
+    /// What the instance does when its agent is gone for long.
+    #[serde(default, skip_serializing_if = "crate::OnAgentLoss::is_keep")]
+    pub on_agent_loss: crate::OnAgentLoss,
     /// How often this incarnation was launched before: 0 at its very first launch, when nothing of it can be
     /// anywhere yet.
     #[serde(default, skip_serializing_if = "is_zero")]
@@ -142,6 +145,26 @@ pub struct Observed {
     /// Launches of this incarnation at this address that failed in a row.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub failures: u32,
+    /// How Mesos refused this launch: nothing was started, and the next attempt is another Mesos task. `message`
+    /// has its words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refused: Option<Refusal>,
+    /// Launches of this member that Mesos refused in a row.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub refusals: u32,
+    /// Whether Mesos ended it because its agent is drained: it is not meant to come back there.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub evicted: bool,
+}
+
+/// How Mesos refused a launch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Refusal {
+    /// The offers were void by then (`TASK_DROPPED`): with others it may succeed.
+    Dropped,
+    /// Its description is not accepted (`TASK_ERROR`): it will be refused again unless something changes.
+    Invalid,
 }
 
 impl Observed {
@@ -163,6 +186,9 @@ impl Observed {
             restarts: 0,
             emptied: 0,
             failures: 0,
+            refused: None,
+            refusals: 0,
+            evicted: false,
         }
     }
 }

@@ -34,7 +34,7 @@ pub use change::check_change;
 pub use event::{EVENT_TTL_HOURS, Event, EventLevel, MAX_EVENTS};
 pub use fault::{Fault, RuleFault, Rules};
 pub use fields::API_VERSION;
-pub use info::{Desired, INFO_VERSION, Info, MAX_REPORT, NUDGE, Observed, Report, State};
+pub use info::{Desired, INFO_VERSION, Info, MAX_REPORT, NUDGE, Observed, Refusal, Report, State};
 pub use installed::InstalledRules;
 pub use name::{ClusterName, MAX_CLUSTER_NAME, NameError};
 pub use parse::{Document, MAX_FILE_BYTES, MAX_SPEC_BYTES, locate, parse_file, parse_key, parse_revision};
@@ -45,8 +45,8 @@ pub use record::{
 pub use render::render_faults;
 pub use schema::json_schema;
 pub use spec::{
-    Cluster, Constraint, Deletion, Domain, Engine, Kind, OnDisk, OnFailure, OnReturn, Operator, Persistence,
-    Placement, Recovery, Resources, Rule, Shape, Spec, Spread, Update,
+    Cluster, Constraint, Deletion, Domain, Engine, Kind, OnAgentLoss, OnDisk, OnFailure, OnReturn, Operator,
+    Persistence, Placement, Recovery, Resources, Rule, Shape, Spec, Spread, Update,
 };
 pub use status::{Condition, ConditionType, Phase, Status, Truth};
 pub use suggest::nearest;

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use crate::{
-    Cluster, Constraint, Deletion, Domain, OnDisk, OnFailure, OnReturn, Operator, Persistence, Placement,
-    Recovery, Resources, Rule, Shape, Spec, Spread, Update, fields::API_VERSION, quantity,
+    Cluster, Constraint, Deletion, Domain, OnAgentLoss, OnDisk, OnFailure, OnReturn, Operator, Persistence,
+    Placement, Recovery, Resources, Rule, Shape, Spec, Spread, Update, fields::API_VERSION, quantity,
 };
 
 #[derive(Serialize)]
@@ -107,6 +107,7 @@ struct Healing {
     unreachable_after: String,
     replace_after: String,
     on_return: OnReturn,
+    on_agent_loss: OnAgentLoss,
 }
 
 #[derive(Serialize)]
@@ -155,7 +156,8 @@ impl<'c> Fields<'c> {
             spec;
         let Resources { cpu_millis, memory, disk } = *resources;
         let Update { max_unavailable, min_ready, deadline, canary, on_failure, allow_data_loss } = *update;
-        let Recovery { restarts_before_replace, unreachable_after, replace_after, on_return } = *recovery;
+        let Recovery { restarts_before_replace, unreachable_after, replace_after, on_return, on_agent_loss } =
+            *recovery;
         let Deletion { protected, on_disk } = *deletion;
         Self {
             version,
@@ -187,6 +189,7 @@ impl<'c> Fields<'c> {
                 unreachable_after: quantity::print_duration(unreachable_after),
                 replace_after: quantity::print_duration(replace_after),
                 on_return,
+                on_agent_loss,
             },
             deletion: Removal { protected, on_disk },
         }

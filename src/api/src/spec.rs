@@ -309,6 +309,27 @@ pub struct Recovery {
     pub replace_after: Duration,
     /// What happens to an instance that comes back before it was replaced.
     pub on_return: OnReturn,
+    /// What an instance does when its Mesos agent is gone for longer than the agent's `--recovery_timeout`.
+    pub on_agent_loss: OnAgentLoss,
+}
+
+/// What an instance does when its Mesos agent is gone for longer than the agent's `--recovery_timeout`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OnAgentLoss {
+    /// It serves on, and is Mesos' again when the agent is back.
+    #[default]
+    Keep,
+    /// It is stopped in order; its directory stays.
+    Stop,
+}
+
+impl OnAgentLoss {
+    /// Whether it is the default.
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
+    pub(crate) const fn is_keep(&self) -> bool {
+        matches!(self, Self::Keep)
+    }
 }
 
 /// What happens to an instance that comes back before it was replaced.

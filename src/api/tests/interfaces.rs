@@ -23,14 +23,14 @@ fn info_keeps_its_field_names() {
     let observed = json!({
         "state": "restarting", "config": 3, "restart": 1, "pid": 4711, "since": TIME, "role": "master", "epoch": 7,
         "link": "up", "slots": "0-5460", "message": "exit status 1", "restartNeeded": true, "configRefused": 4,
-        "restarts": 2, "emptied": 1, "failures": 1,
+        "restarts": 2, "emptied": 1, "failures": 1, "refused": "dropped", "refusals": 2, "evicted": true,
     });
     pinned::<Info>(&json!({
         "version": 1, "uid": UID, "member": 2, "incarnation": 1, "kind": "redis_cluster", "engine": "redis",
         "engineVersion": "7.0.15", "ip": "127.0.0.3", "port": 20001, "busPort": 20002, "host": "127.0.0.3",
         "rack": "r1", "zone": "z1", "agentId": "S1", "mesosTaskId": "01234567.2.1.9", "nodeId": "ab12", "shard": 1,
         "alias": "orders-2", "weight": 1, "resources": {"cpuMillis": 500, "memory": 536_870_912, "disk": 1_073_741_824},
-        "onDisk": "retain", "launches": 2, "observed": observed,
+        "onDisk": "retain", "onAgentLoss": "stop", "launches": 2, "observed": observed,
         "desired": {"state": "running", "config": 3, "restart": 1, "recover": 15},
     }));
     pinned::<Report>(&json!({

@@ -8,9 +8,9 @@ use std::{collections::BTreeMap, time::Duration};
 
 use common::{LEAST, REDIS, Tables};
 use overlord_api::{
-    Cluster, ClusterName, Constraint, Deletion, Domain, OnDisk, OnFailure, OnReturn, Operator, Persistence,
-    Placement, Recovery, Resources, Rule, Shape, Spec, Spread, Update, parse_file, parse_key, parse_revision,
-    render_faults,
+    Cluster, ClusterName, Constraint, Deletion, Domain, OnAgentLoss, OnDisk, OnFailure, OnReturn, Operator,
+    Persistence, Placement, Recovery, Resources, Rule, Shape, Spec, Spread, Update, parse_file, parse_key,
+    parse_revision, render_faults,
 };
 use proptest::{prelude::*, sample::subsequence};
 
@@ -61,6 +61,7 @@ fn recovery() -> impl Strategy<Value = Recovery> {
         unreachable_after: Duration::from_millis(after),
         replace_after: Duration::from_millis(after + more),
         on_return: OnReturn::Keep,
+        on_agent_loss: if restarts % 2 == 0 { OnAgentLoss::Keep } else { OnAgentLoss::Stop },
     })
 }
 
@@ -256,6 +257,7 @@ spec:
     unreachableAfter: 30s
     replaceAfter: 10m
     onReturn: keep
+    onAgentLoss: keep
   deletion:
     protected: false
     onDisk: delete

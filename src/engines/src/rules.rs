@@ -232,8 +232,8 @@ mod tests {
     use std::{collections::BTreeMap, time::Duration};
 
     use overlord_api::{
-        ClusterName, Deletion, OnDisk, OnFailure, OnReturn, Persistence, Placement, Recovery, Resources,
-        Spec, Update,
+        ClusterName, Deletion, OnAgentLoss, OnDisk, OnFailure, OnReturn, Persistence, Placement, Recovery,
+        Resources, Spec, Update,
     };
 
     use super::*;
@@ -300,6 +300,7 @@ mod tests {
                     unreachable_after: second,
                     replace_after: second,
                     on_return: OnReturn::Keep,
+                    on_agent_loss: OnAgentLoss::Keep,
                 },
                 deletion: Deletion { protected: false, on_disk: OnDisk::Delete },
             },

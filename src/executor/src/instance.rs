@@ -255,6 +255,7 @@ pub(crate) mod tests {
             weight: 1,
             resources: Resources { cpu_millis: 100, memory: 64 << 20, disk: 0 },
             on_disk: OnDisk::Delete,
+            on_agent_loss: overlord_api::OnAgentLoss::Keep,
             launches: 0,
             desired: Desired { state: State::Running, config: 1, restart: 0, recover: 0 },
             observed: Observed::pending(jiff::Timestamp::UNIX_EPOCH),

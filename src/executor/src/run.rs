@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     Exit, Instances, Limits, Machine, Started,
-    keeper::{Effect, Input, Keeper, Task},
+    keeper::{AgentLoss, Effect, Input, Keeper, Task},
     machine::chain,
     report::Status,
 };
@@ -28,7 +28,7 @@ pub const CLUSTER_LABEL: &str = "overlord_cluster";
 /// How long the last report may take to reach an agent that keeps no record of its executors.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// The same when the host ends the executor: its agent is most likely ending too.
+/// The same when the agent is gone or going: the host ends the executor, or it stopped for want of an agent.
 const STOPPED_FLUSH: Duration = Duration::from_secs(1);
 
 /// An executor's settings.
@@ -72,8 +72,10 @@ type Job = BoxFuture<'static, News>;
 
 /// Keeps one instance until its Mesos task has ended and the agent knows it.
 ///
-/// A lost agent ends nothing: the server goes on serving, and the subscription is tried until the agent
-/// takes it again or ends this process. Whoever drops the future leaves the server running.
+/// An agent that restarts ends nothing: the server goes on serving, and the subscription is tried until the agent
+/// takes it again. What happens when it is gone for longer than its recovery timeout is up to the spec. The server
+/// ends in order when the agent is there and does not know this executor, or keeps no record of what it runs. Whoever
+/// drops the future leaves the server running.
 pub async fn run(
     config: Config,
     transport: Arc<dyn ExecutorTransport>,
@@ -87,11 +89,18 @@ pub async fn run(
         shutdown_grace: limits.shutdown_grace.min(env.shutdown_grace_period.mul_f64(0.8)),
         ..limits
     };
+    let loss = if env.checkpoint {
+        AgentLoss { waited: env.recovery_timeout, recoverable: true }
+    } else {
+        AgentLoss { waited: Duration::ZERO, recoverable: false }
+    };
     let (handle, driver, mut events) = executor(env, transport, seed);
     let stop = CancellationToken::new();
     let mut driver = pin!(driver.run(stop.clone()));
     let mut keeper = Keeper::new(limits, seed.rotate_left(32));
     let mut stopping = false;
+    // Whether there is an agent that would hear us.
+    let mut away = false;
     let mut hands = Hands { handle, instances, machine, jobs: FuturesUnordered::new(), preparing: None };
 
     loop {
@@ -102,11 +111,14 @@ pub async fn run(
                 stopping = true;
                 Input::Shutdown.into()
             }
-            event = events.recv() => match event.map(|event| input_of(event, hands.handle.unconfirmed())) {
-                Some(Some(input)) => input.into(),
-                Some(None) => continue,
-                None => return Err(Error::Client),
-            },
+            event = events.recv() => {
+                let Some(event) = event else { return Err(Error::Client) };
+                away = is_away(&event).unwrap_or(away);
+                match input_of(event, hands.handle.unconfirmed(), &loss) {
+                    Some(input) => input.into(),
+                    None => continue,
+                }
+            }
             news = hands.news() => news,
         };
         if let Some((run, exit)) = news.started {
@@ -123,7 +135,7 @@ pub async fn run(
     }
 
     let told = {
-        let patience = if stopping { STOPPED_FLUSH } else { patience };
+        let patience = if stopping || away { STOPPED_FLUSH } else { patience };
         let mut told = pin!(timeout(patience, hands.handle.flushed()));
         loop {
             tokio::select! {
@@ -135,7 +147,11 @@ pub async fn run(
                     told.set(timeout(STOPPED_FLUSH, hands.handle.flushed()));
                 }
                 // Orders come too late; left standing they would hold up the confirmations behind them.
-                Some(_) = events.recv() => {}
+                Some(event) = events.recv() => {
+                    if is_away(&event) == Some(true) {
+                        told.set(timeout(STOPPED_FLUSH, hands.handle.flushed()));
+                    }
+                }
             }
         }
     };
@@ -258,10 +274,22 @@ impl Hands {
     }
 }
 
+/// Whether an event says that there is no agent for us, or that there is one.
+const fn is_away(event: &ExecutorEvent) -> Option<bool> {
+    match event {
+        ExecutorEvent::AgentLost | ExecutorEvent::Disowned(_) => Some(true),
+        ExecutorEvent::Subscribed(_) => Some(false),
+        _ => None,
+    }
+}
+
 /// What an order of the agent means to the keeper, while so many reports wait for the agent.
-fn input_of(event: ExecutorEvent, unconfirmed: usize) -> Option<Input> {
+fn input_of(event: ExecutorEvent, unconfirmed: usize, loss: &AgentLoss) -> Option<Input> {
     match event {
         ExecutorEvent::Launch(task) => Some(Input::Launch(task.task_id.value.clone(), task_of(&task))),
+        ExecutorEvent::LaunchGroup(tasks) => {
+            Some(Input::LaunchGroup(tasks.into_iter().map(|task| task.task_id.value).collect()))
+        }
         ExecutorEvent::Kill { task_id, grace } => Some(Input::Kill { task_id: task_id.value, grace }),
         ExecutorEvent::Shutdown => Some(Input::Shutdown),
         ExecutorEvent::Message(bytes) if bytes == NUDGE => Some(Input::Nudge),
@@ -270,10 +298,8 @@ fn input_of(event: ExecutorEvent, unconfirmed: usize) -> Option<Input> {
             tracing::warn!(bytes = bytes.len(), "a message that this build does not know is ignored");
             None
         }
-        ExecutorEvent::AgentLost => {
-            tracing::warn!("the Mesos agent is lost; the server is kept");
-            None
-        }
+        ExecutorEvent::AgentLost => Some(Input::AgentLost(loss.clone())),
+        ExecutorEvent::Disowned(words) => Some(Input::Disowned(words)),
         ExecutorEvent::Acknowledged(_) => None,
     }
 }

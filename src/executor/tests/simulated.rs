@@ -13,7 +13,7 @@ use std::{
 use async_trait::async_trait;
 use common::{Agent, TASK, TestKeys, Updates, info};
 use futures::FutureExt as _;
-use overlord_api::{Address, ClusterName, Kind, Report, State};
+use overlord_api::{Address, ClusterName, Kind, OnAgentLoss, Report, State};
 use overlord_executor::{
     Change, Clearance, Config, Disposal, Ended, Error, Exit, Health, Instance, Instances, Keys, Limits,
     LiveError, Machine, MachineError, NoAnswer, ReadError, Signal, StartRequest, Started, run,
@@ -250,6 +250,34 @@ async fn an_executor_whose_last_report_nobody_takes_ends_when_it_is_told_to() {
     let ended = tokio::time::timeout(Duration::from_secs(2), simulation.executors.join_next()).await;
     let ended = ended.expect("it ends soon").unwrap().unwrap();
     assert!(matches!(ended, Err(Error::Untold(_))), "{ended:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_is_kept_for_hours_without_an_agent_and_told_of_when_there_is_one() {
+    let mut simulation = Simulation::start(None);
+    let running = simulation.update(|_, report| report.state == State::Running).await;
+    simulation.agent.leave();
+    tokio::time::sleep(Duration::from_hours(2)).await;
+    assert!(simulation.executors.try_join_next().is_none());
+    simulation.agent.restart();
+    assert_eq!(simulation.update(|state, _| state == TaskState::Running).await, running);
+    assert_eq!(simulation.model.state().starts, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_is_stopped_in_order_after_the_recovery_timeout_where_the_spec_says_so() {
+    let mut simulation = Simulation::start(None);
+    if let Some(keys) = simulation.keys.0.lock().unwrap().as_mut() {
+        keys.info.on_agent_loss = OnAgentLoss::Stop;
+    }
+    simulation.update(|_, report| report.state == State::Running).await;
+    simulation.agent.leave();
+    tokio::time::sleep(Duration::from_mins(14)).await;
+    assert!(simulation.executors.try_join_next().is_none(), "15 minutes are Mesos' default");
+    let ended = tokio::time::timeout(Duration::from_mins(2), simulation.executors.join_next()).await;
+    let ended = ended.expect("it ends").unwrap().unwrap();
+    assert!(matches!(ended, Err(Error::Untold(_))), "{ended:?}");
+    assert_eq!(simulation.model.state().disposal, Some(Disposal::Keep));
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,9 +1,12 @@
 //! Apache Mesos, v1 HTTP API: scheduler and executor clients, RecordIO, wire types, the offer book.
 //! Knows nothing of what runs in the tasks.
 
+pub mod detect;
 pub mod executor;
 pub mod http;
 pub mod offers;
+#[cfg(any(test, feature = "properties"))]
+pub mod properties;
 pub mod recordio;
 pub mod resources;
 mod retry;
@@ -14,9 +17,13 @@ mod transport;
 pub mod v1;
 
 pub use executor::{
-    ExecutorDriver, ExecutorEnv, ExecutorEnvError, ExecutorEvent, ExecutorHandle, UpdateError, executor,
+    AgentTls, ExecutorDriver, ExecutorEnv, ExecutorEnvError, ExecutorEvent, ExecutorHandle, UpdateError,
+    executor,
 };
-pub use http::{Credentials, HttpConfig, HttpConfigError, HttpExecutor, HttpScheduler};
+pub use http::{
+    BearerToken, Credentials, HttpConfig, HttpConfigError, HttpExecutor, HttpScheduler, TlsConfig,
+    TlsFileError, TlsIdentity,
+};
 pub use offers::{Command, OfferBook, OfferBookConfig};
 pub use retry::RetryBounds;
 pub use scheduler::{

@@ -84,6 +84,7 @@ pub struct OfferBook {
     roles: BTreeMap<String, Role>,
     held: BTreeMap<OfferId, Held>,
     deadlines: BTreeSet<(Duration, OfferId)>,
+    agents: BTreeSet<(AgentId, OfferId)>,
     /// To be declined; the flag says for long.
     declined: BTreeMap<OfferId, bool>,
     revived: Option<Duration>,
@@ -99,6 +100,7 @@ impl OfferBook {
             roles: roles.into_iter().map(|role| (role.into(), Role::default())).collect(),
             held: BTreeMap::new(),
             deadlines: BTreeSet::new(),
+            agents: BTreeSet::new(),
             declined: BTreeMap::new(),
             revived: None,
             not_before: Duration::ZERO,
@@ -109,6 +111,7 @@ impl OfferBook {
     pub fn clear(&mut self) {
         self.held.clear();
         self.deadlines.clear();
+        self.agents.clear();
         self.declined.clear();
         self.revived = None;
         self.not_before = Duration::ZERO;
@@ -131,6 +134,7 @@ impl OfferBook {
             }
             let until = now + self.config.hold;
             self.deadlines.insert((until, offer.id.clone()));
+            self.agents.insert((offer.agent_id.clone(), offer.id.clone()));
             self.held.insert(offer.id.clone(), Held { offer, until });
         }
     }
@@ -143,10 +147,29 @@ impl OfferBook {
 
     /// An agent is lost: its offers are void.
     pub fn remove_agent(&mut self, agent: &AgentId) {
-        let gone: Vec<_> =
-            self.offers().filter(|offer| &offer.agent_id == agent).map(|offer| offer.id.clone()).collect();
+        let first = (agent.clone(), OfferId::default());
+        let gone: Vec<_> = self
+            .agents
+            .range(first..)
+            .take_while(|(of, _)| of == agent)
+            .map(|(_, offer)| offer.clone())
+            .collect();
         for offer in gone {
             self.remove(&offer);
+        }
+    }
+
+    /// The framework is in these roles from now on. New ones are not wanted yet; offers to those that it
+    /// has left are declined.
+    pub fn set_roles<S: Into<String>>(&mut self, roles: impl IntoIterator<Item = S>) {
+        let roles: BTreeSet<String> = roles.into_iter().map(Into::into).collect();
+        let left: Vec<String> = self.roles.keys().filter(|role| !roles.contains(*role)).cloned().collect();
+        for role in left {
+            self.unwant(&role);
+            self.roles.remove(&role);
+        }
+        for role in roles {
+            self.roles.entry(role).or_default();
         }
     }
 
@@ -283,7 +306,9 @@ impl OfferBook {
             }
             Command::Suppress { roles } => {
                 for role in roles {
-                    self.roles.entry(role).or_default().suppressed = false;
+                    if let Some(role) = self.roles.get_mut(&role) {
+                        role.suppressed = false;
+                    }
                 }
             }
             Command::Revive { roles } => {
@@ -322,6 +347,7 @@ impl OfferBook {
     fn remove(&mut self, offer: &OfferId) -> Option<Offer> {
         let held = self.held.remove(offer)?;
         self.deadlines.remove(&(held.until, offer.clone()));
+        self.agents.remove(&(held.offer.agent_id.clone(), offer.clone()));
         Some(held.offer)
     }
 }

@@ -12,6 +12,9 @@ pub const DEFAULT_MAX_RECORD: usize = 16 * 1024 * 1024;
 /// A u64 has at most 20 digits, and libprocess writes no leading zeros.
 const MAX_LENGTH_DIGITS: usize = 20;
 
+/// So much is reserved for a record of which nothing has come.
+const READ_AHEAD: usize = 16 * 1024;
+
 /// Why a stream is no RecordIO. Nothing behind the fault can be trusted, so each of them ends the stream.
 #[derive(Debug, thiserror::Error)]
 pub enum RecordIoError {
@@ -112,7 +115,8 @@ impl Decoder for RecordIo {
                 Ok(Some(src.split_to(size).freeze()))
             }
             State::Body(size) => {
-                src.reserve(size - src.len());
+                // A length is a promise only: memory follows what has come.
+                src.reserve((size - src.len()).min(src.len().max(READ_AHEAD)));
                 Ok(None)
             }
             State::Broken => {

@@ -5,14 +5,10 @@
 
 use std::collections::BTreeMap;
 
-use crate::v1::{Offer, Range, Ranges, Resource, Scalar, ValueType};
+use crate::v1::{DiskInfo, Offer, Range, Ranges, Resource, Scalar, ValueType};
 
 /// Beyond this a scalar is taken for nonsense and counts as this.
 const MAX_MILLI: f64 = 1e15;
-
-/// Keys of [`Resource::other`] that leave a resource usable for anything. With any other key it is
-/// special: a volume, a disk of its own, revocable, shared, from a storage provider.
-const PLAIN_KEYS: [&str; 3] = ["reservations", "reservation", "role"];
 
 fn to_milli(value: f64) -> i64 {
     if value.is_nan() { 0 } else { (value.clamp(-MAX_MILLI, MAX_MILLI) * 1000.0).round() as i64 }
@@ -122,11 +118,28 @@ pub fn totals(resources: &[Resource]) -> BTreeMap<String, Totals> {
 }
 
 /// Whether a resource can be used for anything: no volume, no disk with a source, not revocable, not
-/// shared. It may be reserved.
+/// shared, nothing that this build does not know. It may be reserved, but for its own role only.
 pub fn is_plain(resource: &Resource) -> bool {
-    resource.other.iter().all(|(key, value)| {
-        PLAIN_KEYS.contains(&key.as_str()) || value.as_object().is_some_and(serde_json::Map::is_empty)
-    })
+    resource.provider_id.is_none()
+        && resource.disk.as_ref().is_none_or(|disk| *disk == DiskInfo::default())
+        && resource.revocable.is_none()
+        && resource.shared.is_none()
+        && resource.other.values().all(serde_json::Value::is_null)
+        && reserved_for(resource).is_none_or(|role| is_within(role_of(resource), role))
+}
+
+/// The role a resource is reserved for: that of the topmost reservation of the stack.
+pub fn reserved_for(resource: &Resource) -> Option<&str> {
+    match resource.reservations.last() {
+        Some(reservation) => reservation.role.as_deref(),
+        None => resource.role.as_deref(),
+    }
+    .filter(|role| *role != "*")
+}
+
+/// Whether `role` is `of`, or one below it: what is reserved for `a` is offered to `a/b` too.
+fn is_within(role: &str, of: &str) -> bool {
+    role.strip_prefix(of).is_some_and(|below| below.is_empty() || below.starts_with('/'))
 }
 
 /// The role a resource is allocated to.
@@ -146,11 +159,11 @@ pub fn combine(offers: &[Offer]) -> Result<Vec<Resource>, CarveError> {
     Ok(sum(offers.iter().flat_map(|offer| offer.resources.iter().cloned())))
 }
 
-/// Cuts a task and its executor out of offered resources: reserved ones first, since nobody else can use
-/// them. Zero amounts are left out, as Mesos wants it.
+/// Cuts a task and its executor out of offered resources: reserved ones first, the most refined of them
+/// before all others, since fewest others can use them. Zero amounts are left out, as Mesos wants it.
 pub fn carve(offered: &[Resource], task: &Request, executor: &Request) -> Result<Carved, CarveError> {
     let mut rest: Vec<Resource> = offered.to_vec();
-    rest.sort_by_key(|resource| !is_reserved(resource));
+    rest.sort_by_key(|resource| std::cmp::Reverse(depth(resource)));
     if rest.iter().any(|resource| role_of(resource) != role_of(&rest[0])) {
         return Err(CarveError::Mixed);
     }
@@ -217,8 +230,9 @@ pub fn subtract(whole: &[Resource], part: &[Resource]) -> Option<Vec<Resource>> 
     Some(rest)
 }
 
-fn is_reserved(resource: &Resource) -> bool {
-    resource.other.get("reservations").and_then(serde_json::Value::as_array).is_some_and(|r| !r.is_empty())
+/// How refined a reservation is; 0 for none.
+fn depth(resource: &Resource) -> usize {
+    resource.reservations.len().max(usize::from(reserved_for(resource).is_some()))
 }
 
 fn plain_scalars(resources: &[Resource], name: &str) -> impl Iterator<Item = Scalar> {
@@ -266,8 +280,11 @@ fn same_kind(a: &Resource, b: &Resource) -> bool {
     a.name == b.name
         && a.kind == b.kind
         && a.allocation_info == b.allocation_info
-        && a.other == b.other
+        && a.role == b.role
+        && a.reservation == b.reservation
+        && a.reservations == b.reservations
         && is_plain(a)
+        && is_plain(b)
 }
 
 fn normal(mut resource: Resource) -> Resource {

@@ -54,6 +54,8 @@ fn feed<E: Send + 'static>() -> (Feed<E>, EventStream<E>) {
 /// What a call is answered.
 pub(crate) enum Answer {
     Now(Result<(), TransportError>),
+    /// The same for a call that did not arrive: the test sees `"lost"` beside it.
+    Lost(Result<(), TransportError>),
     Never,
 }
 
@@ -71,10 +73,11 @@ impl<C, A> Transport<C, A> {
     }
 
     async fn call(&self, stream_id: &str, call: C) -> Result<(), TransportError> {
-        let _ = self.calls.send((stream_id.to_owned(), call));
-        let answer = self.answers.lock().unwrap().pop_front();
-        match answer.unwrap_or(Answer::Now(Ok(()))) {
-            Answer::Now(result) => result,
+        let answer = self.answers.lock().unwrap().pop_front().unwrap_or(Answer::Now(Ok(())));
+        let lost = matches!(answer, Answer::Lost(_));
+        let _ = self.calls.send((if lost { "lost" } else { stream_id }.to_owned(), call));
+        match answer {
+            Answer::Now(result) | Answer::Lost(result) => result,
             Answer::Never => std::future::pending().await,
         }
     }

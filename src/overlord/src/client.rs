@@ -59,8 +59,9 @@ impl Client {
     pub(crate) fn new(args: &ServerArgs) -> Result<Self, Failure> {
         let server = args.resolve()?;
         let build = |builder: reqwest::ClientBuilder| {
-            // The API is on this machine or on a private network; a proxy for the web does not know it.
-            builder.no_proxy().connect_timeout(CONNECT_TIMEOUT).build()
+            // The API is on this machine or on a private network; a proxy for the web does not know it. It speaks
+            // plain HTTP: the system's certificates take milliseconds to read, and may not be there.
+            builder.no_proxy().tls_certs_only([]).connect_timeout(CONNECT_TIMEOUT).build()
         };
         let http = build(reqwest::Client::builder().timeout(REQUEST_TIMEOUT));
         let watch = build(reqwest::Client::builder().read_timeout(WATCH_SILENCE));

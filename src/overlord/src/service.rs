@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use overlord_controllers::{Catalogue, Controllers, NetworkEngines};
+use overlord_controllers::{Catalogue, Controllers, NetworkEngines, Program, Sha256};
 use overlord_mesos::SchedulerTransport;
 use overlord_reconcile::{Clock as _, SystemClock};
 use overlord_server::{ApiConfig, ApiState};
@@ -19,6 +19,7 @@ pub(crate) async fn run(
     store: Arc<dyn Store>,
     transport: Arc<dyn SchedulerTransport>,
     listener: TcpListener,
+    program: Option<Arc<overlord_server::Program>>,
     shutdown: CancellationToken,
 ) -> Result<(), Failure> {
     let clock = Arc::new(SystemClock::new());
@@ -26,6 +27,7 @@ pub(crate) async fn run(
     if !loopback_only {
         tracing::warn!(api = settings.api, "the API has no authentication and listens beyond loopback");
     }
+    let advertised = settings.api.split_once("://").map(|(_, host)| host.to_owned());
     let catalogue = served(&settings.catalogue);
     let rules = Arc::new(settings.catalogue.rules());
     let seed = uuid::Uuid::new_v4().as_u64_pair().0;
@@ -47,7 +49,8 @@ pub(crate) async fn run(
         Arc::new(registry),
         shutdown.clone(),
     )
-    .with_config(ApiConfig { loopback_only, ..ApiConfig::default() });
+    .with_config(ApiConfig { loopback_only, advertised, ..ApiConfig::default() })
+    .with_program(program);
 
     let mut halves: JoinSet<Result<(), Failure>> = JoinSet::new();
     let router = overlord_server::router(state);
@@ -70,6 +73,28 @@ pub(crate) async fn run(
         outcome = outcome.and(ended);
     }
     outcome
+}
+
+/// This very program, for agents to fetch. It stays what it is when another one is put in its place.
+pub(crate) async fn own_binary() -> Result<Arc<overlord_server::Program>, Failure> {
+    // Under this name Linux finds it even after it was replaced.
+    let path = std::path::Path::new("/proc/self/exe");
+    let opened = tokio::task::spawn_blocking(|| overlord_server::Program::open(path)).await;
+    let opened = opened.map_err(|error| Failure::failed(format!("reading this program: {error}"), ""))?;
+    let program = opened.map_err(|error| Failure::io("this program", &error))?;
+    tracing::info!(sha256 = program.sha256(), "agents fetch this binary");
+    Ok(Arc::new(program))
+}
+
+/// How executors are launched with a binary that an API serves.
+pub(crate) fn delivered(api: &str, binary: Option<&overlord_server::Program>) -> Result<Program, Failure> {
+    let fetched = binary.and_then(|binary| {
+        Some(Program::Fetched {
+            url: format!("{api}{}", binary.path()),
+            sha256: Sha256::parse(binary.sha256())?,
+        })
+    });
+    fetched.ok_or_else(|| Failure::failed("this program could not be read", "start it again"))
 }
 
 /// Who a controller is, for people: host, process id, start time.

@@ -2,9 +2,14 @@
 
 use std::borrow::Cow;
 
-use overlord_api::{Constraint, Operator};
+use overlord_api::{Constraint, Operator, Placement};
 
 use crate::{HostOffer, Reason, World};
+
+/// Whether roles and constraints let the cluster use the offer at all.
+pub fn is_eligible(offer: &HostOffer, rules: &Placement) -> bool {
+    rules.roles.contains(&offer.role) && rules.constraints.iter().all(|constraint| holds(constraint, offer))
+}
 
 /// Why the offer is of no use to any member of the cluster; empty if it is eligible.
 pub(crate) fn fixed_reasons(offer: &HostOffer, world: &World<'_>) -> Vec<Reason> {

@@ -28,6 +28,7 @@ mod singles;
 mod types;
 mod verify;
 
+pub use eligible::is_eligible;
 pub use refusal::{Hint, Reason, Refusal};
 pub use singles::assign;
 pub use types::{Bus, HostOffer, Outcome, Placed, Placement, Request, World};

@@ -31,6 +31,12 @@ impl<T> Clone for Versioned<T> {
     }
 }
 
+/// Something derived from a cache and kept in step with it: told of every change before a reader can see it.
+pub trait Index<T>: Send + Sync {
+    /// A key has another value, or none any more. Must not use the cache.
+    fn changed(&self, key: &str, old: Option<&T>, new: Option<&T>);
+}
+
 /// A listing is older than what is known already: the store has gone back in time (it was restored from a
 /// backup, or is another one). The newer view is kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -61,6 +67,7 @@ struct State<T> {
     /// The newest revision that the listing or the watch has brought. Our own commits do not move it.
     revision: Revision,
     stale_since: Option<Timestamp>,
+    indexes: Vec<Arc<dyn Index<T>>>,
 }
 
 impl<T> Clone for Cache<T> {
@@ -102,6 +109,12 @@ impl<T> Shared<T> {
 }
 
 impl<T> State<T> {
+    fn tell_indexes(&self, key: &str, old: Option<&Versioned<T>>, new: Option<&Versioned<T>>) {
+        for index in &self.indexes {
+            index.changed(key, old.map(|old| &*old.value), new.map(|new| &*new.value));
+        }
+    }
+
     /// Takes a newer value. Whether it was news.
     fn put(
         &mut self,
@@ -117,6 +130,7 @@ impl<T> State<T> {
             return false;
         }
         let new = new(old);
+        self.tell_indexes(key, old, Some(&new));
         self.tombstones.remove(key);
         self.entries.insert(Arc::clone(key), new);
         true
@@ -124,11 +138,10 @@ impl<T> State<T> {
 
     /// Takes a newer delete. Whether it was news.
     fn delete(&mut self, key: &str, at: Revision) -> bool {
-        if self.entries.get(key).is_some_and(|old| old.mod_revision < at) {
-            self.entries.remove(key);
-            return true;
-        }
-        false
+        let Some(old) = self.entries.get(key).filter(|old| old.mod_revision < at) else { return false };
+        self.tell_indexes(key, Some(old), None);
+        self.entries.remove(key);
+        true
     }
 
     fn passed(&mut self, revision: Revision) {
@@ -141,8 +154,13 @@ impl<T> State<T> {
 impl<T> Cache<T> {
     /// An empty view that holds `project(entry)` of each entry.
     pub fn new(project: impl Fn(&Entry) -> T + Send + Sync + 'static) -> Self {
-        let state =
-            State { entries: BTreeMap::new(), tombstones: BTreeMap::new(), revision: 0, stale_since: None };
+        let state = State {
+            entries: BTreeMap::new(),
+            tombstones: BTreeMap::new(),
+            revision: 0,
+            stale_since: None,
+            indexes: Vec::new(),
+        };
         Self {
             shared: Arc::new(Shared {
                 project: Box::new(project),
@@ -151,6 +169,15 @@ impl<T> Cache<T> {
                 synced: watch::Sender::new(false),
             }),
         }
+    }
+
+    /// Keeps `index` in step from now on, beginning with all that is there.
+    pub fn index(&self, index: Arc<dyn Index<T>>) {
+        let mut state = self.shared.write();
+        for (key, held) in &state.entries {
+            index.changed(key, None, Some(&held.value));
+        }
+        state.indexes.push(index);
     }
 
     /// The value of a key.
@@ -355,9 +382,14 @@ impl<T> Cache<T> {
                 fresh.remove(key);
             }
         }
-        changed.extend(old.keys().filter(|key| !fresh.contains_key(*key)).cloned());
+        for (key, gone) in old.iter().filter(|(key, _)| !fresh.contains_key(*key)) {
+            state.tell_indexes(key, Some(gone), None);
+            changed.push(Arc::clone(key));
+        }
         for (key, new) in &fresh {
-            if old.get(key).is_none_or(|old| old.mod_revision != new.mod_revision) {
+            let old = old.get(key);
+            if old.is_none_or(|old| old.mod_revision != new.mod_revision) {
+                state.tell_indexes(key, old, Some(new));
                 changed.push(Arc::clone(key));
             }
         }

@@ -23,7 +23,7 @@ mod subscription;
 mod tasks;
 
 pub use backoff::Backoff;
-pub use cache::{Cache, Versioned, WentBack};
+pub use cache::{Cache, Index, Versioned, WentBack};
 pub use clock::{Clock, SystemClock, TokioClock};
 pub use controller::{Action, Controller, Reconciler, Stopped, Trigger};
 pub use informer::{Informer, InformerOptions};

@@ -23,6 +23,51 @@ pub struct MesosConfig {
     pub epoch: Option<Duration>,
     /// The other time-outs.
     pub timings: Timings,
+    /// Who may speak as a framework; empty: everyone, without credentials.
+    pub credentials: Vec<Credentials>,
+    /// Masters that do not lead: they redirect to the one that does. Port 0 takes a free one.
+    pub followers: Vec<SocketAddr>,
+    /// No master leads: all of them wait for an election that does not come.
+    pub leaderless: bool,
+    /// Whether the command executor speaks the HTTP API (`--http_command_executor`): it heeds the policy of KILL.
+    pub http_command_executor: bool,
+    /// How long an offer holds (`--offer_timeout`); `None`: until it is used.
+    pub offer_timeout: Option<Duration>,
+    /// The masters' fault domain. Agents in another region are offered to `REGION_AWARE` frameworks only.
+    pub domain: Option<Domain>,
+}
+
+/// A name and its password.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Credentials {
+    /// Who.
+    pub principal: String,
+    /// The password.
+    pub secret: String,
+}
+
+/// Where something stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Domain {
+    /// Region.
+    pub region: String,
+    /// Zone.
+    pub zone: String,
+}
+
+/// Resources that an agent keeps for a role (static reservation).
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Reserved {
+    /// For whom.
+    pub role: String,
+    /// Processors.
+    pub cpus: f64,
+    /// Memory.
+    pub mem_mib: f64,
+    /// Disk.
+    pub disk_mib: f64,
+    /// Ranges of ports, both ends included.
+    pub ports: Vec<(u16, u16)>,
 }
 
 impl MesosConfig {
@@ -36,6 +81,12 @@ impl MesosConfig {
             seed,
             epoch: None,
             timings: Timings::default(),
+            credentials: Vec::new(),
+            followers: Vec::new(),
+            leaderless: false,
+            http_command_executor: false,
+            offer_timeout: None,
+            domain: None,
         }
     }
 }
@@ -57,10 +108,36 @@ pub struct AgentConfig {
     pub disk_mib: f64,
     /// Ranges of ports, both ends included.
     pub ports: Vec<(u16, u16)>,
-    /// Text attributes.
+    /// Attributes; what looks like a number becomes one, as with `--attributes` of a real agent.
     pub attributes: Vec<(String, String)>,
     /// Where executors get their directories.
     pub work_dir: PathBuf,
+    /// What its offers call it; `None`: its address.
+    pub hostname: Option<String>,
+    /// Its fault domain.
+    pub domain: Option<Domain>,
+    /// What it has beside the above, for one role only.
+    pub reserved: Vec<Reserved>,
+}
+
+impl AgentConfig {
+    /// An agent with 8 processors, 8 GiB, 20 GB, the ports 20000-29999, on a free port of 127.0.0.1.
+    pub fn new(name: impl Into<String>, work_dir: impl Into<PathBuf>) -> Self {
+        Self {
+            name: name.into(),
+            ip: IpAddr::from([127, 0, 0, 1]),
+            port: 0,
+            cpus: 8.0,
+            mem_mib: 8192.0,
+            disk_mib: 20_000.0,
+            ports: vec![(20_000, 29_999)],
+            attributes: Vec::new(),
+            work_dir: work_dir.into(),
+            hostname: None,
+            domain: None,
+            reserved: Vec::new(),
+        }
+    }
 }
 
 /// Time-outs of master and agents, with the defaults of Mesos 1.11's flags.
@@ -80,6 +157,18 @@ pub struct Timings {
     pub shutdown_grace: Duration,
     /// How long a restarted agent is away.
     pub restart: Duration,
+    /// Before an unacknowledged update is repeated for the first time; doubled each time, up to 10 minutes.
+    pub update_retry: Duration,
+    /// How long one of the agent's own executors takes to start.
+    pub executor_start: Duration,
+    /// How long a new master reads its registry and answers 503.
+    pub master_recovery: Duration,
+    /// After how long agents come back to a new master. `None`: those with followers around hear of it at once,
+    /// others when they miss its pings.
+    pub agents_return: Option<Duration>,
+    /// After how long a new master gives up an agent that it knows from its registry
+    /// (`--agent_reregister_timeout`).
+    pub agent_reregister: Duration,
 }
 
 impl Default for Timings {
@@ -92,6 +181,11 @@ impl Default for Timings {
             recovery: Duration::from_secs(15 * 60),
             shutdown_grace: Duration::from_secs(5),
             restart: Duration::from_secs(1),
+            update_retry: Duration::from_secs(10),
+            executor_start: Duration::from_millis(100),
+            master_recovery: Duration::from_millis(100),
+            agents_return: None,
+            agent_reregister: Duration::from_secs(600),
         }
     }
 }

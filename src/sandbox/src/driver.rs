@@ -1,110 +1,120 @@
-//! Carries the model through time: its timers, its effects, its saved state.
+//! Carries the model through time: its timers, its effects, the folding of its journal.
 
-use std::{collections::BTreeSet, path::PathBuf, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, io, sync::Arc};
 
 use overlord_mesos::v1::ContainerId;
-use tokio::{sync::mpsc, task::JoinSet, time::Instant};
+use tokio::{
+    sync::mpsc,
+    task::{AbortHandle, JoinError, JoinSet},
+    time::Instant,
+};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     Mesos,
-    launcher::{ExitReporter, LaunchError, Launcher},
+    launcher::{self, ExitReporter, LaunchError, Launcher},
     mesos::Effect,
     model::{Input, StartExecutor},
-    state_file,
 };
-
-/// Changes that come within so long are saved together.
-const SAVE_DELAY: Duration = Duration::from_millis(100);
 
 pub(crate) struct Driver {
     pub(crate) mesos: Mesos,
     pub(crate) launcher: Arc<dyn Launcher>,
     pub(crate) effects: mpsc::UnboundedReceiver<Effect>,
-    pub(crate) state_dir: Option<PathBuf>,
     pub(crate) shutdown: CancellationToken,
 }
 
-type Started = (ContainerId, Result<Option<u32>, LaunchError>);
+/// SIGKILL, as a wait status.
+const KILLED: i32 = 9;
+
+/// One that succeeded has told so itself.
+type Started = Result<(), LaunchError>;
 
 impl Driver {
-    /// Runs until shut down. What changed is saved before it ends.
+    /// Runs until shut down.
     pub(crate) async fn run(mut self) {
         let mut starts: JoinSet<Started> = JoinSet::new();
-        // Containers that are being started, and those of them that are to be killed as soon as they are.
-        let mut starting: BTreeSet<ContainerId> = BTreeSet::new();
-        let mut doomed: BTreeSet<ContainerId> = BTreeSet::new();
-        let mut saved_changes = None;
-        let mut save_at: Option<Instant> = None;
+        // Containers that are being started.
+        let mut starting: BTreeMap<ContainerId, AbortHandle> = BTreeMap::new();
+        let mut probes: JoinSet<()> = JoinSet::new();
+        // Folding takes its time; what happens meanwhile goes on in another journal.
+        let mut folds: JoinSet<io::Result<()>> = JoinSet::new();
         loop {
             let due = self.mesos.next_wakeup();
-            if self.state_dir.is_some() && save_at.is_none() && saved_changes != Some(self.mesos.changes()) {
-                save_at = Some(in_future(SAVE_DELAY));
+            if folds.is_empty()
+                && let Some(fold) = self.mesos.fold()
+            {
+                folds.spawn_blocking(move || fold.write());
             }
             tokio::select! {
                 biased;
                 () = self.shutdown.cancelled() => break,
                 Some(effect) = self.effects.recv() => match effect {
                     Effect::Start(start) => {
-                        starting.insert(start.container.clone());
-                        starts.spawn(start_one(self.mesos.clone(), Arc::clone(&self.launcher), *start));
+                        let container = start.container.clone();
+                        let start = start_one(self.mesos.clone(), Arc::clone(&self.launcher), *start);
+                        starting.insert(container, starts.spawn(start));
                     }
-                    Effect::Kill(container) if starting.contains(&container) => {
-                        doomed.insert(container);
+                    // What is not there yet does not come to be; what has just come is not known here yet.
+                    Effect::Kill(container) => {
+                        starting.get(&container).into_iter().for_each(AbortHandle::abort);
+                        self.launcher.kill(&container);
                     }
-                    Effect::Kill(container) => self.launcher.kill(&container),
+                    Effect::Terminate(container) => {
+                        starting.get(&container).into_iter().for_each(AbortHandle::abort);
+                        self.launcher.terminate(&container);
+                    }
+                    Effect::Probe(probe) => {
+                        probes.spawn(launcher::probe(self.mesos.clone(), Arc::clone(&self.launcher), *probe));
+                    }
                 },
-                Some(done) = starts.join_next() => {
-                    // A launcher that panics says nothing more; the registration time-out ends its executor.
-                    let Ok((container, outcome)) = done else { continue };
+                Some(done) = starts.join_next_with_id() => {
+                    let (id, outcome) = match done {
+                        Ok((id, outcome)) => (id, Some(outcome)),
+                        Err(error) => (error.id(), None),
+                    };
+                    let found = starting.iter().find(|(_, start)| start.id() == id);
+                    let Some(container) = found.map(|(container, _)| container.clone()) else { continue };
                     starting.remove(&container);
                     match outcome {
-                        Ok(pid) => {
-                            self.mesos.step(Input::Started { container: container.clone(), pid });
-                            if doomed.remove(&container) {
-                                self.launcher.kill(&container);
-                            }
+                        Some(Ok(())) => continue,
+                        Some(Err(error)) => {
+                            self.mesos.step(Input::NotStarted { container, message: error.to_string() })
                         }
-                        Err(error) => {
-                            doomed.remove(&container);
-                            let message = error.to_string();
-                            self.mesos.step(Input::NotStarted { container, message });
-                        }
-                    }
+                        None => self.mesos.step(Input::Exited { container, status: KILLED }),
+                    };
                 }
-                () = sleep_until(save_at) => {
-                    save_at = None;
-                    saved_changes = Some(self.save().await);
-                }
+                Some(_told) = probes.join_next() => {}
+                Some(folded) = folds.join_next() => told(folded),
                 () = self.mesos.woken() => {}
                 () = sleep_until(due) => {
                     self.mesos.step(Input::Tick);
                 }
             }
         }
-        if saved_changes != Some(self.mesos.changes()) {
-            self.save().await;
+        while let Some(folded) = folds.join_next().await {
+            told(folded);
         }
     }
+}
 
-    /// Writes the state; which changes it holds.
-    async fn save(&self) -> u64 {
-        let (changes, saved) = self.mesos.saved();
-        let Some(dir) = self.state_dir.clone() else { return changes };
-        let written = tokio::task::spawn_blocking(move || state_file::write(&dir, &saved)).await;
-        match written {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => tracing::warn!(error = %error, "the state of Mesos is not saved"),
-            Err(error) => tracing::warn!(error = %error, "the state of Mesos is not saved"),
-        }
-        changes
-    }
+/// A state that was not folded is still whole: the journals hold it.
+fn told(folded: Result<io::Result<()>, JoinError>) {
+    let failed = match folded {
+        Ok(Ok(())) => return,
+        Ok(Err(error)) => error.to_string(),
+        Err(error) => error.to_string(),
+    };
+    tracing::warn!(error = %failed, "the journal of Mesos is not folded");
 }
 
 async fn start_one(mesos: Mesos, launcher: Arc<dyn Launcher>, start: StartExecutor) -> Started {
     let container = start.container.clone();
-    let exits = ExitReporter::new(mesos, container.clone());
-    (container, launcher.start(start, exits).await)
+    let exits = ExitReporter::new(mesos.clone(), container.clone());
+    let pid = launcher.start(start, exits).await?;
+    // At once: a fast executor subscribes soon, and its updates carry its pid.
+    mesos.step(Input::Started { container, pid });
+    Ok(())
 }
 
 async fn sleep_until(at: Option<Instant>) {
@@ -112,8 +122,4 @@ async fn sleep_until(at: Option<Instant>) {
         Some(at) => tokio::time::sleep_until(at).await,
         None => std::future::pending().await,
     }
-}
-
-fn in_future(delay: Duration) -> Instant {
-    tokio::time::sleep(delay).deadline()
 }

@@ -31,7 +31,7 @@ impl Mesos {
     ) -> (Self, impl Future<Output = ()> + use<>) {
         let (mesos, effects) = Self::new(config, config.epoch.unwrap_or(EPOCH), None);
         let shutdown = CancellationToken::new();
-        let driver = Driver { mesos: mesos.clone(), launcher, effects, state_dir: None, shutdown };
+        let driver = Driver { mesos: mesos.clone(), launcher, effects, shutdown };
         (mesos, driver.run())
     }
 
@@ -62,12 +62,14 @@ pub struct MemoryExecutor {
 #[async_trait]
 impl SchedulerTransport for MemoryScheduler {
     async fn subscribe(&self, call: &scheduler::Call) -> Result<Subscription, TransportError> {
+        self.mesos.hesitate().await;
         let opened = self.mesos.subscribe_scheduler(None, call.clone());
         let (stream_id, events) = opened.map_err(|answer| refusal("the master", answer))?;
         Ok(Subscription { stream_id, events: events.map(Ok).boxed() })
     }
 
     async fn call(&self, stream_id: &str, call: &scheduler::Call) -> Result<(), TransportError> {
+        self.mesos.hesitate().await;
         let input = Input::Scheduler { stream_id: Some(stream_id.to_owned()), call: Box::new(call.clone()) };
         accepted("the master", self.mesos.step(input))
     }
@@ -88,7 +90,7 @@ impl ExecutorTransport for MemoryExecutor {
 }
 
 fn accepted(peer: &str, answer: Answer) -> Result<(), TransportError> {
-    if answer == Answer::Accepted { Ok(()) } else { Err(refusal(peer, answer)) }
+    if matches!(answer, Answer::Accepted | Answer::Done(_)) { Ok(()) } else { Err(refusal(peer, answer)) }
 }
 
 fn refusal(peer: &str, answer: Answer) -> TransportError {
@@ -96,7 +98,7 @@ fn refusal(peer: &str, answer: Answer) -> TransportError {
     match answer {
         Answer::Refused { status, text } => TransportError::Refused { peer, status, message: text },
         Answer::Unavailable => TransportError::Unavailable { peer, message: "connection refused".to_owned() },
-        Answer::Accepted | Answer::Subscribed { .. } => {
+        Answer::Accepted | Answer::Done(_) | Answer::Subscribed { .. } => {
             TransportError::Malformed { peer, message: "an answer that does not fit the call".to_owned() }
         }
     }

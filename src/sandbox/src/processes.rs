@@ -5,8 +5,8 @@ use std::{
     collections::BTreeMap,
     ffi::OsString,
     fs::{self, File},
-    io,
-    os::unix::process::ExitStatusExt as _,
+    io::{self, Write as _},
+    os::unix::{fs::PermissionsExt as _, process::ExitStatusExt as _},
     path::Path,
     process::Stdio,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -22,11 +22,17 @@ use tokio::{
 };
 
 use crate::{
+    fetcher::Fetcher,
     launcher::{ExitReporter, LaunchError, Launcher},
-    model::StartExecutor,
+    look,
+    model::{Probe, ProbeOutcome, StartExecutor},
     sessions::Session,
     supervisor::SupervisorPipe,
+    users::{self, User},
 };
+
+/// How a command ends that cannot be executed: what executes it for Mesos exits with 1.
+const NOT_EXECUTED: &str = "echo 'Failed to execute command: No such file or directory' >&2; exit 1";
 
 /// How long a process may take to disappear after SIGKILL before nobody waits any more.
 const KILL_LIMIT: Duration = Duration::from_secs(10);
@@ -39,6 +45,8 @@ pub struct Processes {
     supervisor: Option<Arc<SupervisorPipe>>,
     running: Arc<Mutex<BTreeMap<ContainerId, Session>>>,
     tasks: Mutex<JoinSet<()>>,
+    fetcher: Fetcher,
+    http: Option<reqwest::Client>,
 }
 
 impl Processes {
@@ -52,7 +60,8 @@ impl Processes {
     /// As [`Self::new`], with another command that calls `setsid(2)` and then executes its arguments without forking.
     pub fn through(prefix: Vec<OsString>, supervisor: Option<Arc<SupervisorPipe>>) -> Self {
         let (running, tasks) = (Arc::default(), Mutex::default());
-        Self { prefix, supervisor, running, tasks }
+        let http = reqwest::Client::builder().no_proxy().build().ok();
+        Self { prefix, supervisor, running, tasks, fetcher: Fetcher::new(), http }
     }
 
     /// Ends all executors: SIGTERM to them, SIGKILL to what is left of their sessions after `grace`. Returns
@@ -75,27 +84,84 @@ impl Processes {
         lock(&self.running).values().copied().collect()
     }
 
-    fn spawn(&self, start: &StartExecutor, stdout: File, stderr: File) -> io::Result<Child> {
+    fn spawn(
+        &self,
+        start: &StartExecutor,
+        user: Option<User>,
+        stdout: File,
+        stderr: File,
+    ) -> io::Result<Child> {
         let mut argv = self.prefix.clone();
         let value = start.command.value.clone().unwrap_or_default();
         if start.command.shell.unwrap_or(true) {
             argv.extend(["/bin/sh".into(), "-c".into(), value.into()]);
-        } else {
+        } else if is_executable(&value, start) {
             argv.push(value.into());
             // The first is argv[0], which the executor gets from its path here.
             argv.extend(start.command.arguments.iter().skip(1).map(OsString::from));
+        } else {
+            argv.extend(["/bin/sh", "-c", NOT_EXECUTED].map(OsString::from));
         }
         let (program, arguments) = argv.split_first().ok_or_else(|| io::Error::other("no command"))?;
-        Command::new(program)
+        let mut command = Command::new(program);
+        command
             .args(arguments)
             .env_clear()
             .envs(&start.environment)
             .current_dir(&start.directory)
             .stdin(Stdio::null())
             .stdout(stdout)
-            .stderr(stderr)
-            .spawn()
+            .stderr(stderr);
+        if let Some(User { uid, gid }) = user {
+            command.uid(uid).gid(gid);
+        }
+        command.spawn()
     }
+
+    /// The run directory with what is fetched into it, for its user, and its two files.
+    async fn prepare(&self, start: &StartExecutor) -> Result<(File, File, Option<User>), LaunchError> {
+        let failed = |error: &dyn std::fmt::Display| LaunchError {
+            message: format!("failed to make '{}': {error}", start.directory.display()),
+        };
+        let directory = start.directory.clone();
+        let files = tokio::task::spawn_blocking(move || {
+            fs::create_dir_all(&directory)?;
+            Ok::<_, io::Error>((
+                File::create(directory.join("stdout"))?,
+                File::create(directory.join("stderr"))?,
+            ))
+        });
+        let (stdout, mut stderr) =
+            files.await.map_err(|error| failed(&error))?.map_err(|error| failed(&error))?;
+        let user = users::to_become(start.user.as_deref(), &start.directory)
+            .map_err(|message| LaunchError { message })?;
+        let fetched = self.fetcher.fetch(&start.command.uris, &start.directory, &start.cache).await;
+        if let Err(error) = fetched {
+            drop(writeln!(stderr, "Failed to fetch: {error}"));
+            let container = &start.container;
+            return Err(LaunchError {
+                message: format!(
+                    "Failed to fetch all URIs for container '{container}': exited with status 1"
+                ),
+            });
+        }
+        if let Some(user) = user {
+            users::give(&start.directory, user).map_err(|error| failed(&error))?;
+        }
+        Ok((stdout, stderr, user))
+    }
+}
+
+/// Whether there is such a program: by its path from the run directory, or along PATH.
+fn is_executable(program: &str, start: &StartExecutor) -> bool {
+    let may_run = |path: &Path| {
+        fs::metadata(path).is_ok_and(|data| data.is_file() && data.permissions().mode() & 0o111 != 0)
+    };
+    if program.contains('/') {
+        return may_run(&start.directory.join(program));
+    }
+    let path = start.environment.get("PATH").map(String::as_str).unwrap_or_default();
+    std::env::split_paths(path).any(|folder| may_run(&folder.join(program)))
 }
 
 /// How much an agent's processes stand back, as `nice` has it.
@@ -123,28 +189,11 @@ impl Drop for Processes {
 #[async_trait]
 impl Launcher for Processes {
     async fn start(&self, start: StartExecutor, exits: ExitReporter) -> Result<Option<u32>, LaunchError> {
-        if let Some(uri) = start.command.uris.first() {
-            return Err(LaunchError {
-                message: format!("'{}' is not fetched: this Mesos has no fetcher", uri.value),
-            });
-        }
-        let directory = start.directory.clone();
-        let failed = |what: &str, error: &dyn std::fmt::Display| LaunchError {
-            message: format!("{what} '{}': {error}", start.directory.display()),
-        };
-        let files = tokio::task::spawn_blocking(move || {
-            fs::create_dir_all(&directory)?;
-            Ok::<_, io::Error>((
-                File::create(directory.join("stdout"))?,
-                File::create(directory.join("stderr"))?,
-            ))
-        })
-        .await
-        .map_err(|error| failed("failed to make", &error))?;
-        let (stdout, stderr) = files.map_err(|error| failed("failed to make", &error))?;
-        let child = self
-            .spawn(&start, stdout, stderr)
-            .map_err(|error| failed("failed to run the executor in", &error))?;
+        let (stdout, stderr, user) = self.prepare(&start).await?;
+        // Nothing is waited for from here on: a start that is given up leaves no process.
+        let child = self.spawn(&start, user, stdout, stderr).map_err(|error| LaunchError {
+            message: format!("failed to run the executor in '{}': {error}", start.directory.display()),
+        })?;
         let pid = child.id();
         yield_to_masters(pid);
         // A child that is not reaped keeps its entry in /proc.
@@ -173,6 +222,19 @@ impl Launcher for Processes {
         if let Some(session) = session {
             session.signal(Signal::KILL);
         }
+    }
+
+    fn terminate(&self, container: &ContainerId) {
+        let session = lock(&self.running).get(container).copied();
+        if let Some(session) = session {
+            session.signal(Signal::TERM);
+            // What was stopped has to wake up to end.
+            session.signal(Signal::CONT);
+        }
+    }
+
+    async fn probe(&self, probe: Probe) -> ProbeOutcome {
+        look::look(self.http.as_ref(), &self.prefix, probe).await
     }
 }
 

@@ -204,7 +204,7 @@ async fn broken_requests_are_answered_as_by_a_real_master() {
         ),
         (
             Some(json),
-            r#"{"type": "REQUEST", "framework_id": {"value": "x"}}"#,
+            r#"{"type": "REQUEST", "request": {}, "framework_id": {"value": "x"}}"#,
             400,
             "Framework cannot be found",
         ),

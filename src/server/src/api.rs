@@ -14,6 +14,8 @@ use prometheus_client::registry::Registry;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
+use crate::program::Program;
+
 /// Engine versions that this installation can run, by engine.
 pub type Catalogue = BTreeMap<Engine, BTreeSet<String>>;
 
@@ -31,6 +33,8 @@ pub struct ApiConfig {
     /// Answer only to requests that name this machine's loopback in `Host`. On a loopback listener
     /// this keeps web pages from reaching the API under a name of their own that resolves to 127.0.0.1.
     pub loopback_only: bool,
+    /// A further `host:port` that requests may name then: where something in front of the API listens for it.
+    pub advertised: Option<String>,
 }
 
 impl Default for ApiConfig {
@@ -41,6 +45,7 @@ impl Default for ApiConfig {
             max_requests: 64,
             max_watches: 256,
             loopback_only: true,
+            advertised: None,
         }
     }
 }
@@ -65,6 +70,8 @@ pub struct ApiState {
     pub shutdown: CancellationToken,
     /// Limits.
     pub config: ApiConfig,
+    /// The binary that agents may fetch, if any.
+    pub program: Option<Arc<Program>>,
     pub(crate) requests: Arc<Semaphore>,
     pub(crate) watches: Arc<Semaphore>,
 }
@@ -87,10 +94,18 @@ impl ApiState {
             catalogue,
             registry,
             shutdown,
+            program: None,
             requests: Arc::new(Semaphore::new(config.max_requests)),
             watches: Arc::new(Semaphore::new(config.max_watches)),
             config,
         }
+    }
+
+    /// The same, serving a binary to agents.
+    #[must_use]
+    pub fn with_program(mut self, program: Option<Arc<Program>>) -> Self {
+        self.program = program;
+        self
     }
 
     /// The same with other limits.

@@ -6,6 +6,7 @@ mod clusters;
 mod collection;
 mod error;
 mod extract;
+mod program;
 mod read;
 mod router;
 mod tasks;
@@ -14,4 +15,5 @@ mod watch;
 
 pub use api::{ApiConfig, ApiState, Catalogue, Now};
 pub use extract::REQUESTED_BY;
+pub use program::Program;
 pub use router::{router, serve};

@@ -24,7 +24,7 @@ use crate::{
     collection::Collection,
     error::ApiError,
     extract::WatchQuery,
-    read, tasks,
+    program, read, tasks,
     view::{ErrorCode, ListView, ReadyView, VersionView},
     watch,
 };
@@ -43,6 +43,7 @@ pub fn router(state: ApiState) -> Router {
         .route("/clusters/{name}/revisions", get(list_revisions))
         .route("/instances", get(list_instances))
         .route("/tasks", get(list_tasks).merge(post(tasks::post)))
+        .route("/executor/{sha256}/overlord", get(program::get))
         .route("/tasks/{id}", get(get_task).merge(patch(tasks::patch)));
     Router::new()
         .nest("/v1", v1)
@@ -77,7 +78,10 @@ pub async fn serve(
 
 /// Who may ask, how many at once, and for how long.
 async fn guard(State(state): State<ApiState>, request: Request, next: Next) -> Response {
-    if state.config.loopback_only && !names_loopback(request.headers(), request.uri()) {
+    if state.config.loopback_only
+        && !names_loopback(request.headers(), request.uri())
+        && !names(state.config.advertised.as_deref(), request.headers())
+    {
         return ApiError::new(
             ErrorCode::Forbidden,
             "this API answers only under the name of the loopback interface",
@@ -96,7 +100,9 @@ async fn guard(State(state): State<ApiState>, request: Request, next: Next) -> R
     };
     let work = async {
         // Whether this process lives is told however busy it is.
-        let probe = matches!(request.uri().path(), "/healthz" | "/readyz");
+        let path = request.uri().path();
+        // Downloads have a limit of their own.
+        let probe = matches!(path, "/healthz" | "/readyz") || path.starts_with("/v1/executor/");
         // The permit ends with the head of the answer: a watch goes on under a permit of its own.
         let _permit = if probe { None } else { state.requests.acquire().await.ok() };
         next.run(request).await
@@ -129,6 +135,11 @@ async fn whole(request: Request, most: usize) -> Result<Request, ApiError> {
         }
         Err(_) => Err(ApiError::new(ErrorCode::BadRequest, "the body broke off", "send it again")),
     }
+}
+
+fn names(advertised: Option<&str>, headers: &HeaderMap) -> bool {
+    let host = headers.get(header::HOST).and_then(|value| value.to_str().ok());
+    advertised.zip(host).is_some_and(|(advertised, host)| host.eq_ignore_ascii_case(advertised))
 }
 
 fn names_loopback(headers: &HeaderMap, uri: &Uri) -> bool {

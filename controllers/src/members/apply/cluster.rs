@@ -14,7 +14,8 @@ use super::{
     launch::{Seeds, request},
 };
 use crate::{
-    launcher::{Found, MIB, refusal},
+    at_hand::Wish,
+    launcher::{Found, MIB, Wanted, refusal},
     ledger::LedgerError,
     members::{
         observed::Instance,
@@ -32,9 +33,14 @@ impl Apply<'_> {
     /// Forms the cluster if every member finds a place; else says what stands in the way.
     pub(super) async fn form(&mut self, step: &Form) -> Result<(), LedgerError> {
         let shape = step.shape;
-        let taken = self.shared.ledger.taken(self.shared.clock.now());
         let (need, rules) = (self.need(), &self.spec.placement);
-        let granted = self.shared.launcher.place_by(self.cluster, rules, taken, |offers, taken| {
+        let wish = Wish {
+            members: usize::try_from(shape.members()).unwrap_or(usize::MAX),
+            only_hosts: false,
+            ..self.wish(std::iter::empty(), BTreeSet::new())
+        };
+        let wanted = Wanted { cluster: self.cluster, wish, own: BTreeSet::new() };
+        let granted = self.shared.launcher.place_by(&self.shared.ledger, wanted, |offers, taken| {
             let world = World {
                 rules,
                 members: self.spec.shape.members(),
@@ -88,7 +94,7 @@ impl Apply<'_> {
     ) -> Result<(), LedgerError> {
         let wishes: BTreeMap<u32, Place> =
             launches.iter().map(|launch| (launch.member, launch.place)).collect();
-        let mut taken = self.shared.ledger.taken(self.shared.clock.now());
+        let mut own: BTreeSet<Address> = BTreeSet::new();
         for place in wishes.values() {
             let (Place::Same(address) | Place::Rather(address) | Place::Any(address)) = place else {
                 continue;
@@ -96,7 +102,7 @@ impl Apply<'_> {
             let old = self.by_address.get(address).map(|old| old.info.observed.state);
             // What was lost with its agent may still be there.
             if old != Some(State::Unreachable) {
-                taken.remove(address);
+                own.insert(*address);
             }
         }
         let kept: Vec<&Instance> = self
@@ -106,12 +112,15 @@ impl Apply<'_> {
             .copied()
             .collect();
         let seated = self.seated(shape, &kept);
-        let (need, rules) = (self.need(), &self.spec.placement);
+        let need = self.need();
         let chooser = Chooser { apply: self, shape, need: &need, seated: &seated };
+        let occupied = kept.iter().map(|instance| instance.info.ip).collect();
+        let wanted =
+            Wanted { cluster: self.cluster, wish: self.wish(launches.iter().copied(), occupied), own };
         let granted = self
             .shared
             .launcher
-            .place_by(self.cluster, rules, taken, |offers, taken| chooser.choose(launches, offers, taken));
+            .place_by(&self.shared.ledger, wanted, |offers, taken| chooser.choose(launches, offers, taken));
         self.shared.memo(self.cluster, |memo| memo.unplaceable.clone_from(&granted.refused));
         let mut record = self.record.value.clone();
         let drafts = self.draft(&mut record, granted.grants, &wishes);
@@ -198,7 +207,7 @@ impl Apply<'_> {
     }
 
     /// What every member needs of an agent, the executor's share included.
-    fn need(&self) -> Need {
+    pub(super) fn need(&self) -> Need {
         let resources = self.spec.resources;
         Need {
             cpu_millis: u64::from(resources.cpu_millis + EXECUTOR_CPU_MILLIS),

@@ -1,6 +1,9 @@
 //! Launching: places are found, the intent is recorded, and only then the offers are used.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
 
 use futures::{StreamExt as _, stream};
 use overlord_api::{
@@ -9,22 +12,20 @@ use overlord_api::{
 use overlord_engines::cluster::{NodeId, Seed};
 use overlord_mesos::{
     CallError, resources,
-    v1::{
-        AgentId, TaskId,
-        scheduler::{Launch as LaunchOperation, Operation, OperationType},
-    },
+    v1::{AgentId, TaskId, scheduler::Operation},
 };
 use overlord_placement::{Bus, Placed, Placement, Request};
 
 use super::{Apply, BATCH_BYTES, BATCH_OPERATIONS, bury, remove};
 use crate::{
+    at_hand::{Least, Wish},
     events::Happening,
     identity::{alias, mesos_task_id},
     launcher::{Grant, Group, Wanted},
     ledger::{Batch, Expect, LedgerError, Seen},
     members::{
         observed::Instance,
-        plan::render,
+        plan::{cause, render},
         step::{Launch, Place},
     },
     mesos_task::Launching,
@@ -88,13 +89,13 @@ impl Apply<'_> {
             .filter(|instance| !wishes.contains_key(&instance.info.member))
             .map(|instance| placed(&instance.info))
             .collect();
-        let mut taken = self.shared.ledger.taken(self.shared.clock.now());
+        let mut own: BTreeSet<Address> = BTreeSet::new();
         // Only those that must leave a host are kept away from it.
         let [mut anywhere, mut away] = [Group::default(), Group::default()];
         for launch in launches {
             match launch.place {
                 Place::Same(address) | Place::Rather(address) | Place::Any(address) => {
-                    taken.remove(&address);
+                    own.insert(address);
                     anywhere.requests.push(request(self.spec, launch));
                 }
                 Place::Elsewhere(address) => {
@@ -104,19 +105,42 @@ impl Apply<'_> {
                 Place::Anywhere => anywhere.requests.push(request(self.spec, launch)),
             }
         }
-        let granted = self.shared.launcher.place(Wanted {
-            cluster: self.cluster,
-            groups: &[anywhere, away],
-            rules: &self.spec.placement,
-            members: self.spec.shape.members(),
-            placed: &placed,
-            taken,
-        });
+        let occupied = placed.iter().map(|placed| placed.address.ip).collect();
+        let wanted =
+            Wanted { cluster: self.cluster, wish: self.wish(launches.iter().copied(), occupied), own };
+        let members = self.spec.shape.members();
+        let groups = [anywhere, away];
+        let granted = self.shared.launcher.place(&self.shared.ledger, wanted, &groups, members, &placed);
         self.shared.memo(self.cluster, |memo| memo.unplaceable.clone_from(&granted.refused));
         // What is recorded is launched, even if the rest could not be recorded.
         let mut record = self.record.value.clone();
         let drafts = self.draft(&mut record, granted.grants, &wishes);
         self.record_and_accept(record, drafts, &Seeds::None, false).await
+    }
+
+    /// What the launches look for among the offers.
+    pub(super) fn wish<'l>(
+        &self,
+        launches: impl Iterator<Item = &'l Launch>,
+        occupied: BTreeSet<IpAddr>,
+    ) -> Wish<'_> {
+        let need = self.need();
+        let mut wish = Wish {
+            rules: &self.spec.placement,
+            members: 0,
+            least: Least { cpu_millis: need.cpu_millis, mem: need.mem, disk: need.disk },
+            hosts: BTreeSet::new(),
+            only_hosts: true,
+            occupied,
+        };
+        for launch in launches {
+            wish.members += 1;
+            wish.only_hosts &= matches!(launch.place, Place::Same(_));
+            if let Place::Same(address) | Place::Rather(address) | Place::Any(address) = launch.place {
+                wish.hosts.insert(address.ip);
+            }
+        }
+        wish
     }
 
     /// What is to be recorded of the members that found a place.
@@ -234,7 +258,6 @@ impl Apply<'_> {
         let now = self.shared.clock.monotonic();
         let (task, agent) = (TaskId::new(&info.mesos_task_id), AgentId::new(&info.agent_id));
         self.shared.sync.launched(now, task, agent);
-        self.shared.index.insert(&info.mesos_task_id, self.cluster, info.address());
         if let Some(old) = old {
             // Recorded as ended; should Mesos know better, it is killed as the older attempt that it is.
             let (task, agent) = (TaskId::new(&old.info.mesos_task_id), AgentId::new(&old.info.agent_id));
@@ -273,8 +296,7 @@ impl Apply<'_> {
                 }
             }
         }
-        let operation =
-            Operation { kind: OperationType::Launch, launch: Some(LaunchOperation { task_infos }) };
+        let operation = Operation::launch(task_infos);
         let offer_ids = grant.offers.iter().map(|offer| offer.id.clone()).collect();
         match shared.mesos.accept(offer_ids, vec![operation], REFUSE_NOTHING).await {
             Ok(()) => grant.used(),
@@ -336,7 +358,14 @@ impl Apply<'_> {
             self.shared.mesos.framework_id().map(|id| id.value).or_else(|| record.framework.take());
         record.next_member = record.next_member.max(member.saturating_add(1));
         let previous = old.map(|old| &old.info.desired);
-        let failures = same.map_or(0, |same| same.observed.failures);
+        let mut observed = Observed {
+            failures: same.map_or(0, |same| same.observed.failures),
+            refusals: old.map_or(0, |old| old.info.observed.refusals),
+            ..Observed::pending(self.shared.clock.now())
+        };
+        if let Some(old) = old.filter(|old| old.info.observed.refused.is_some()) {
+            observed.message = format!("mesos refused the attempt before: {}", cause(&old.info));
+        }
         Info {
             version: INFO_VERSION,
             uid: record.uid.clone(),
@@ -359,6 +388,7 @@ impl Apply<'_> {
             weight: old.map_or(1, |old| old.info.weight),
             resources: self.spec.resources,
             on_disk: self.spec.deletion.on_disk,
+            on_agent_loss: self.spec.recovery.on_agent_loss,
             launches,
             desired: Desired {
                 state: State::Running,
@@ -366,7 +396,7 @@ impl Apply<'_> {
                 restart: previous.map_or(0, |desired| desired.restart),
                 recover: previous.map_or(0, |desired| desired.recover),
             },
-            observed: Observed { failures, ..Observed::pending(self.shared.clock.now()) },
+            observed,
         }
     }
 }

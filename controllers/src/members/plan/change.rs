@@ -134,11 +134,14 @@ impl<'a> Planner<'a> {
     /// Policies that change nothing on the agent.
     fn amend(&mut self) {
         let on_disk = self.input.spec.deletion.on_disk;
+        let on_agent_loss = self.input.spec.recovery.on_agent_loss;
         for instance in self.kept.values() {
             // A launch writes the new policy anyway.
             let launched = self.plan.steps.iter().any(|step| is_launch_of(step, instance.info.member));
-            if instance.info.on_disk != on_disk && !launched {
-                self.plan.steps.push(Step::Amend { address: instance.info.address(), on_disk });
+            let recorded = (instance.info.on_disk, instance.info.on_agent_loss);
+            if recorded != (on_disk, on_agent_loss) && !launched {
+                let address = instance.info.address();
+                self.plan.steps.push(Step::Amend { address, on_disk, on_agent_loss });
             }
         }
     }
@@ -224,7 +227,7 @@ impl<'a> Planner<'a> {
     /// Waits for an executor, and tells it again now and then: a message can get lost.
     fn nudge(&mut self, instance: &'a Instance, why: String) {
         let info = &instance.info;
-        let (due, next) = self.due(&self.input.sent.nudges, &info.mesos_task_id);
+        let (due, next) = self.nudge_due(&info.mesos_task_id);
         if due {
             self.plan.steps.push(Step::Nudge { address: info.address() });
         }

@@ -5,9 +5,16 @@ use std::{
     time::Duration,
 };
 
-use overlord_api::{Info, State};
+use overlord_api::{Info, Refusal, State};
 
 use super::{Control, MAX_RELAUNCH_DELAY, Planner, STICK};
+
+/// After so many refusals in a row a person is told that it will hardly become better by itself.
+const REFUSALS_TOLD: u32 = 3;
+
+/// First and longest pause after a launch that Mesos does not accept.
+const INVALID_DELAYS: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(300));
+
 use crate::members::{
     observed::Instance,
     step::{Launch, Place, Step},
@@ -112,6 +119,9 @@ impl<'a> Planner<'a> {
     fn launch_again(&mut self, instance: &'a Instance) {
         let info = &instance.info;
         let (member, address) = (info.member, info.address());
+        if info.observed.refused.is_some() {
+            return self.launch_refused(instance);
+        }
         let failures = info.observed.failures;
         let due =
             info.observed.since.saturating_add(relaunch_delay(failures)).unwrap_or(jiff::Timestamp::MAX);
@@ -131,6 +141,8 @@ impl<'a> Planner<'a> {
         let place = match (self.persistent(), crash_loop, given_up) {
             (false, true, _) => self.elsewhere_or_any(info, due),
             (false, false, true) => Place::Any(address),
+            // Its agent is drained, and nothing of it is there.
+            (false, false, false) if info.observed.evicted => Place::Rather(address),
             (false, false, false) => self.same_or_rather(info),
             (true, true, _) => {
                 self.block(
@@ -147,6 +159,47 @@ impl<'a> Planner<'a> {
             (true, false, false) => Place::Same(address),
         };
         self.launch(member, place);
+    }
+
+    /// A launch that Mesos refused: nothing of it is anywhere. Another attempt is made, later and later.
+    pub(crate) fn launch_refused(&mut self, instance: &'a Instance) {
+        let info = &instance.info;
+        let (member, address) = (info.member, info.address());
+        if self.is_refused_for_now(info) {
+            return;
+        }
+        // Whatever an earlier launch left behind is where that one was.
+        let place = if info.launches > 0 && self.persistent() {
+            Place::Same(address)
+        } else {
+            Place::Rather(address)
+        };
+        self.launch(member, place);
+    }
+
+    /// Whether the next attempt after a refusal must wait; says so, and what a person may have to mend.
+    pub(crate) fn is_refused_for_now(&mut self, info: &Info) -> bool {
+        let Some(refused) = info.observed.refused else { return false };
+        let (member, address, times) = (info.member, info.address(), info.observed.refusals);
+        let why = cause(info);
+        if refused == Refusal::Invalid && times >= REFUSALS_TOLD {
+            self.block(
+                "LaunchRefused",
+                format!("mesos refused to launch member {member} at {address} {times} times in a row: {why}"),
+            );
+        }
+        let due = info.observed.since.saturating_add(refusal_delay(refused, times));
+        let due = due.unwrap_or(jiff::Timestamp::MAX);
+        if due <= self.input.now {
+            return false;
+        }
+        self.plan.progress.launching += 1;
+        self.wait(
+            member,
+            format!("mesos refused to launch member {member} at {address}, which is tried again: {why}"),
+            Some(due),
+        );
+        true
     }
 
     /// An instance that was stopped in order to be launched with another version or other resources.
@@ -209,6 +262,17 @@ impl<'a> Planner<'a> {
 /// What is known of why an instance ended.
 pub(crate) fn cause(info: &Info) -> &str {
     if info.observed.message.is_empty() { "no cause was reported" } else { &info.observed.message }
+}
+
+/// Offers get lost, and others come. A description that is wrong stays so until somebody mends something.
+fn refusal_delay(refusal: Refusal, times: u32) -> Duration {
+    match refusal {
+        Refusal::Dropped => relaunch_delay(times),
+        Refusal::Invalid => {
+            let (first, longest) = INVALID_DELAYS;
+            first.saturating_mul(1 << times.saturating_sub(1).min(16)).min(longest)
+        }
+    }
 }
 
 /// At once after the first failure, then 1, 2, 4 ... seconds.

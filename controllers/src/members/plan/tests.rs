@@ -10,6 +10,8 @@ use jiff::{SignedDuration, Timestamp};
 use overlord_api::{Address, DeletionMark, Info, OnDisk, Persistence, Record, Resources, Spec, State};
 use proptest::prelude::*;
 
+mod refused;
+
 use super::{Control, Input, Plan, Sent, plan, render};
 use crate::{
     Known, digest,
@@ -352,10 +354,16 @@ fn a_deletion_ends_all_and_gives_up_what_cannot_be_reached() {
         ]
     ));
     // The kill is repeated, but not at once.
-    world.sent.kills.insert(world.instances[2].info.mesos_task_id.clone(), world.now);
-    assert!(!world.plan().steps.iter().any(|step| matches!(step, Step::Kill { .. })));
-    world.now = world.now.checked_add(super::SEND_AGAIN).unwrap();
-    assert!(world.plan().steps.iter().any(|step| matches!(step, Step::Kill { .. })));
+    let task = world.instances[2].info.mesos_task_id.clone();
+    let kills = |world: &World| world.plan().steps.iter().any(|step| matches!(step, Step::Kill { .. }));
+    for pause in [5, 10, 20, 40, 80, 80, 80] {
+        let again = super::Killed::again(world.sent.kills.get(&task).copied(), world.now);
+        world.sent.kills.insert(task.clone(), again);
+        world.now = world.now.checked_add(std::time::Duration::from_secs(pause - 1)).unwrap();
+        assert!(!kills(&world), "before {pause} s");
+        world.now = world.now.checked_add(super::SEND_AGAIN / 5).unwrap();
+        assert!(kills(&world), "after {pause} s");
+    }
 }
 
 #[test]
@@ -401,7 +409,10 @@ impl World {
                 }),
                 Step::Forget { address, .. } => self.instances.retain(|i| i.info.address() != *address),
                 Step::Nudge { .. } => {}
-                Step::Amend { address, on_disk } => self.at(*address, |_, info| info.on_disk = *on_disk),
+                Step::Amend { address, on_disk, on_agent_loss } => self.at(*address, |_, info| {
+                    info.on_disk = *on_disk;
+                    info.on_agent_loss = *on_agent_loss;
+                }),
             }
         }
     }
@@ -428,6 +439,7 @@ impl World {
         info.resources = self.spec.resources;
         info.engine_version.clone_from(&self.spec.version);
         info.on_disk = self.spec.deletion.on_disk;
+        info.on_agent_loss = self.spec.recovery.on_agent_loss;
         info.observed.since = self.now;
         self.record.next_member = self.record.next_member.max(member + 1);
         self.instances.push(instance(&self.spec, info));

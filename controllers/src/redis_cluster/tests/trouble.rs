@@ -163,3 +163,84 @@ fn a_member_that_finds_no_other_host_may_have_its_own_again() {
     world.now = samples::at(606);
     assert_eq!(launches(&world.plan()), [(4, Place::Any(address))]);
 }
+
+/// The member was ended because its agent is drained.
+fn drained(world: World, member: u32) -> World {
+    let world = world.info(member, |info| {
+        info.observed.state = State::Failed;
+        info.observed.evicted = true;
+    });
+    world.node(member, |node| (node.look, node.missed) = (Said::Refuses, true))
+}
+
+#[test]
+fn a_replica_of_a_drained_agent_goes_elsewhere_at_once() {
+    let mut world = drained(World::new(), 4);
+    let address = world.instances[4].info.address();
+    assert_eq!(launches(&world.plan()), [(4, Place::Elsewhere(address))]);
+    // It copies all of it again, whatever it had on disk.
+    world.spec.persistence = overlord_api::Persistence::Aof;
+    assert_eq!(launches(&world.plan()), [(4, Place::Elsewhere(address))]);
+    // One that failed by itself stays.
+    let world = world.info(4, |info| info.observed.evicted = false);
+    assert_eq!(launches(&world.plan()), [(4, Place::Same(address))]);
+}
+
+#[test]
+fn a_master_of_a_drained_agent_goes_elsewhere_once_its_replica_is_the_master() {
+    let world = drained(World::new(), 1).orphan(4);
+    let plan = world.plan();
+    assert_eq!((orders(&plan), launches(&plan)), (vec![(4, FORCE)], vec![]));
+    let world = world.node(4, |node| (node.copies, node.slots, node.epoch) = (None, Some(1), 9));
+    let world = world.node(1, |node| node.slots = None);
+    let address = world.instances[1].info.address();
+    assert_eq!(launches(&world.plan()), [(1, Place::Elsewhere(address))]);
+}
+
+#[test]
+fn a_launch_that_was_refused_is_tried_again_and_not_counted_as_a_failure_of_the_member() {
+    let refused = |launches: u32| {
+        let world = World::new().node(4, |node| (node.look, node.missed) = (Said::Refuses, true));
+        world.info(4, |info| {
+            info.observed.state = State::Failed;
+            info.observed.refused = Some(overlord_api::Refusal::Dropped);
+            info.observed.refusals = 1;
+            info.launches = launches;
+        })
+    };
+    let address = refused(0).instances[4].info.address();
+    assert_eq!(launches(&refused(0).plan()), [(4, Place::Rather(address))]);
+    assert_eq!(launches(&refused(1).plan()), [(4, Place::Same(address))]);
+}
+
+#[test]
+fn masters_that_die_while_the_cluster_forms_do_not_wait_for_each_other_for_ever() {
+    let again = |world: World, member| {
+        let world = world.info(member, |info| (info.observed.state, info.launches) = (State::Staging, 1));
+        world.node(member, |node| (node.look, node.missed) = (Said::Refuses, true))
+    };
+    let mut world = again(again(World::new(), 0), 2).node(3, |node| node.link = Link::NeverUp);
+    world.record.formed = false;
+    let alone = |world: &World| -> Vec<u32> {
+        let steps = world.plan().steps.into_iter().filter_map(|step| match step {
+            Step::StartAlone { member, .. } => Some(member),
+            _ => None,
+        });
+        steps.collect()
+    };
+    assert!(world.plan_with(None).look);
+    world.now = samples::at(5);
+    assert_eq!(alone(&world), [0_u32; 0]);
+    world.now = samples::at(15);
+    // Who has a copy takes over.
+    assert_eq!((orders(&world.plan()), alone(&world)), (vec![(5, Command::TakeOver)], vec![]));
+    let mut world = world.node(5, |node| node.link = Link::NeverUp);
+    assert_eq!(alone(&world), [0, 2]);
+    assert_eq!(world.plan().conditions, []);
+    // Said once; and of a cluster that served only a person may say it.
+    world.record.formed = true;
+    assert_eq!(alone(&world), [0_u32; 0]);
+    world.record.formed = false;
+    let told = world.info(0, |info| info.desired.recover = 1).info(2, |info| info.desired.recover = 1);
+    assert_eq!(alone(&told), [0_u32; 0]);
+}

@@ -256,6 +256,7 @@ fn recovery(faults: &mut Faults<'_>, spec: &Section<'_>) -> Recovery {
         unreachable_after: section.time(faults, "unreachableAfter"),
         replace_after: section.time(faults, "replaceAfter"),
         on_return: section.word(faults, "onReturn").unwrap_or(OnReturn::Keep),
+        on_agent_loss: section.word(faults, "onAgentLoss").unwrap_or_default(),
     };
     if faults.count() == before && recovery.replace_after < recovery.unreachable_after {
         let message = "replaceAfter must not be shorter than unreachableAfter";

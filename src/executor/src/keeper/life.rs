@@ -290,6 +290,7 @@ impl Keeper {
         self.process = Process::None;
         self.report.pid = None;
         self.disarm(Timer::Stop);
+        self.disarm(Timer::StopSooner);
         match self.phase {
             Phase::Stopping => self.finish(),
             Phase::Bouncing => self.phase = Phase::Pausing,
@@ -356,8 +357,16 @@ impl Keeper {
     }
 
     pub(super) fn on_kill(&mut self, task_id: &str, grace: Option<Duration>) {
-        // KILL is repeated until the end is known: only the first one counts.
-        if self.ending.is_some() || self.task.as_ref().is_none_or(|task| task.id != task_id) {
+        if self.task.as_ref().is_none_or(|task| task.id != task_id) {
+            return self.on_stray_kill(task_id.to_owned());
+        }
+        if self.ending.is_some() {
+            // KILL is repeated until the end is known: the first one counts, unless somebody is in more of a hurry.
+            if let Some(grace) = grace
+                && matches!(self.process, Process::Asked | Process::Lives(_))
+            {
+                self.arm(Timer::StopSooner, grace);
+            }
             return;
         }
         // What becomes of the directory is decided by keys that are read after the order came.
@@ -369,11 +378,8 @@ impl Keeper {
     pub(super) fn on_shutdown(&mut self) {
         match (&self.ending, self.phase) {
             (_, Phase::Finishing | Phase::CleaningUp | Phase::Done) => {}
-            (_, Phase::Idle) => {
-                self.phase = Phase::Done;
-                self.effects.push(Effect::Finish);
-            }
-            (Some(_), _) => self.arm(Timer::Stop, self.limits.shutdown_grace),
+            (_, Phase::Idle) => self.leave(),
+            (Some(_), _) => self.arm(Timer::StopSooner, self.limits.shutdown_grace),
             (None, _) => self.end(Ending::Shutdown, self.limits.shutdown_grace),
         }
     }
@@ -382,7 +388,7 @@ impl Keeper {
         self.end(Ending::Failed(why), self.grace());
     }
 
-    fn end(&mut self, ending: Ending, grace: Duration) {
+    pub(super) fn end(&mut self, ending: Ending, grace: Duration) {
         self.ending = Some(ending);
         self.notes = Notes::default();
         self.report.state = State::Draining;

@@ -12,6 +12,7 @@
 //! after `silent_after` it is reported as `staging` with what is known of it, and as `running` again once
 //! it answers. The Mesos task stays `TASK_RUNNING`. The controller or a person orders the restart.
 
+mod agent;
 mod config;
 mod life;
 #[cfg(test)]
@@ -21,7 +22,8 @@ mod walk;
 
 use std::{collections::BTreeMap, time::Duration};
 
-use overlord_api::{Address, ClusterName, Report, State};
+pub(crate) use agent::AgentLoss;
+use overlord_api::{Address, ClusterName, Report};
 use overlord_engines::Health;
 use overlord_mesos::v1::TaskState;
 use rand::{Rng, SeedableRng, rngs::SmallRng};
@@ -85,6 +87,8 @@ pub(crate) struct Task {
 pub(crate) enum Input {
     /// LAUNCH: a task id, and the rest of it or what is wrong with it.
     Launch(String, Result<Task, String>),
+    /// `LAUNCH_GROUP`: the ids of its tasks.
+    LaunchGroup(Vec<String>),
     /// KILL of a task.
     Kill { task_id: String, grace: Option<Duration> },
     /// SHUTDOWN.
@@ -93,6 +97,10 @@ pub(crate) enum Input {
     Nudge,
     /// The agent took our subscription; `all_told` when no report waits for it.
     Subscribed { all_told: bool },
+    /// There was no subscription for as long as the agent may be away.
+    AgentLost(AgentLoss),
+    /// The agent says, in these words, that it does not know us.
+    Disowned(String),
     /// Answer to [`Effect::Read`].
     Read { number: u64, keys: Result<Option<Keys>, String> },
     /// Answer to [`Effect::Prepare`].
@@ -137,6 +145,10 @@ pub(crate) enum Timer {
     Gate,
     /// SIGTERM was not enough.
     Stop,
+    /// The same, after a later KILL that leaves less time.
+    StopSooner,
+    /// No task has come.
+    Idle,
     /// Serving long enough to forget earlier deaths.
     Healthy,
     /// Silent for long.
@@ -262,6 +274,7 @@ pub(crate) struct Keeper {
     notes: Notes,
     sent: Option<Status>,
     effects: Vec<Effect>,
+    lost: Option<AgentLoss>,
 
     reads: Reads,
     /// What the read after a KILL brought; `None` while it is awaited.
@@ -307,6 +320,7 @@ impl Keeper {
             notes: Notes::default(),
             sent: None,
             effects: Vec::new(),
+            lost: None,
             reads: Reads::default(),
             last_word: None,
             run: 0,
@@ -332,16 +346,13 @@ impl Keeper {
     pub(crate) fn step(&mut self, input: Input) -> Vec<Effect> {
         match input {
             Input::Launch(id, task) => self.on_launch(id, task),
+            Input::LaunchGroup(ids) => self.on_launch_group(ids),
             Input::Kill { task_id, grace } => self.on_kill(&task_id, grace),
             Input::Shutdown => self.on_shutdown(),
             Input::Nudge => self.on_nudge(),
-            Input::Subscribed { all_told } => {
-                // Messages sent while there was no subscription are lost for good.
-                self.on_nudge();
-                if all_told {
-                    self.forget_told();
-                }
-            }
+            Input::Subscribed { all_told } => self.on_subscribed(all_told),
+            Input::AgentLost(loss) => self.on_agent_lost(loss),
+            Input::Disowned(words) => self.on_disowned(&words),
             Input::Read { number, keys } => self.on_read(number, keys),
             Input::Prepared(result) => self.on_prepared(result),
             Input::Gated { run, clearance } => self.on_gated(run, clearance),
@@ -367,10 +378,12 @@ impl Keeper {
         if let Some(kept) = &self.task {
             // The agent repeats a LAUNCH that it does not know to have arrived.
             if kept.id != id {
-                self.refuse(id, "this executor keeps one Mesos task, and has it already".to_owned());
+                let why = "this executor keeps one Mesos task, and has it already".to_owned();
+                self.refuse(id, TaskState::Failed, why);
             }
             return;
         }
+        self.disarm(Timer::Idle);
         match task {
             Ok(task) => {
                 self.task = Some(task);
@@ -379,9 +392,8 @@ impl Keeper {
                 self.read_now();
             }
             Err(why) => {
-                self.refuse(id, why);
-                self.phase = Phase::Done;
-                self.effects.push(Effect::Finish);
+                self.refuse(id, TaskState::Failed, why);
+                self.leave();
             }
         }
     }
@@ -398,11 +410,6 @@ impl Keeper {
         self.sent.take_if(|sent| !is_last(sent));
     }
 
-    fn refuse(&mut self, task_id: String, why: String) {
-        let report = Report { state: State::Failed, message: why, ..report::blank() };
-        self.effects.push(Effect::Report { task_id, status: Status { state: TaskState::Failed, report } });
-    }
-
     fn on_elapsed(&mut self, timer: Timer, number: u64) {
         if self.timers.get(&timer) != Some(&number) {
             return;
@@ -416,9 +423,13 @@ impl Keeper {
                 self.fail(why);
             }
             Timer::Gate if self.phase == Phase::Gating => self.ask_gate(),
-            Timer::ReadDeadline | Timer::Restart | Timer::Gate => {}
             Timer::Reread => self.read_now(),
-            Timer::Stop => {
+            Timer::Idle if self.phase == Phase::Idle => {
+                tracing::warn!("no task has come: leaving");
+                self.leave();
+            }
+            Timer::ReadDeadline | Timer::Restart | Timer::Gate | Timer::Idle => {}
+            Timer::Stop | Timer::StopSooner => {
                 if let Process::Lives(pid) = self.process {
                     self.notes.life.replace_range(.., "did not stop in time and was killed");
                     self.effects.push(Effect::Signal { pid, signal: Signal::Kill });
@@ -431,6 +442,7 @@ impl Keeper {
 
     /// Goes on as far as the state allows now.
     fn converge(&mut self) {
+        self.follow_agent();
         match self.phase {
             Phase::Pausing if !self.timers.contains_key(&Timer::Restart) && self.applying.is_none() => {
                 self.start();
@@ -455,11 +467,12 @@ impl Keeper {
         let state = match (&self.ending, self.phase) {
             (None, _) if self.served => TaskState::Running,
             (None, _) => TaskState::Starting,
-            (Some(Ending::Failed(_)), _) => TaskState::Failed,
-            (Some(Ending::Killed | Ending::Shutdown), Phase::Finishing | Phase::CleaningUp | Phase::Done) => {
-                TaskState::Killed
-            }
-            (Some(Ending::Killed | Ending::Shutdown), _) => TaskState::Killing,
+            // Only now are its ports free.
+            (Some(ending), Phase::Finishing | Phase::CleaningUp | Phase::Done) => match ending {
+                Ending::Failed(_) => TaskState::Failed,
+                Ending::Killed | Ending::Shutdown => TaskState::Killed,
+            },
+            (Some(_), _) => TaskState::Killing,
         };
         // After a terminal state Mesos would still pass on whatever comes: stop here.
         if self.sent.as_ref().is_some_and(is_last) {

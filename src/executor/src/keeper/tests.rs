@@ -1,8 +1,9 @@
 //! The keeper's decisions, one story a test.
 
+mod agent;
 mod gated;
 
-use overlord_api::{Kind, OnDisk};
+use overlord_api::{Kind, OnDisk, State};
 
 use super::*;
 use crate::Ended;
@@ -388,7 +389,8 @@ fn an_agent_that_is_back_hears_once_more_how_the_server_is() {
     story.step(Input::Subscribed { all_told: true });
     assert_eq!(story.reports.len(), reports, "nothing follows the end");
     let mut idle = Story::new();
-    assert!(idle.step(Input::Subscribed { all_told: true }).effects.is_empty());
+    let told = idle.step(Input::Subscribed { all_told: true }).did(|e| matches!(e, Effect::Report { .. }));
+    assert!(!told, "there is nothing to tell of");
 }
 
 #[test]

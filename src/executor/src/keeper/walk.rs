@@ -1,7 +1,7 @@
 //! Random walks: whatever happens, in whatever order, the keeper never does what it must never do, and
 //! a KILL always leads to an end.
 
-use overlord_api::{Info, Kind};
+use overlord_api::{Info, Kind, OnAgentLoss, State};
 use proptest::prelude::*;
 
 use super::*;
@@ -203,6 +203,13 @@ impl World {
                 self.step(Input::Subscribed { all_told: mood > 0 });
                 self.again = false;
             }
+            4 if mood == 5 => self.step(Input::Disowned("not known".to_owned())),
+            4 => {
+                let waited = std::time::Duration::from_secs(900);
+                self.step(Input::AgentLost(AgentLoss { waited, recoverable: mood > 0 }));
+            }
+            5 if which == 0 => self.info.on_agent_loss = OnAgentLoss::Stop,
+            5 => self.step(Input::LaunchGroup(Vec::new())),
             _ => self.answer(which, mood),
         }
     }
@@ -214,7 +221,7 @@ proptest! {
     #[test]
     fn no_order_of_events_breaks_the_rules(
         seed: u64,
-        events in proptest::collection::vec((0u8..12, 0usize..16, 0u8..6), 0..120),
+        events in proptest::collection::vec((0u8..16, 0usize..16, 0u8..6), 0..120),
         shutdown: bool,
         kind in prop_oneof![Just(Kind::Redis), Just(Kind::RedisCluster)],
     ) {

@@ -18,7 +18,7 @@ use async_trait::async_trait;
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use futures::StreamExt as _;
 use overlord_api::{
-    Address, ClusterName, Desired, Info, Kind, NUDGE, Observed, OnDisk, Report, Resources, State,
+    Address, ClusterName, Desired, Info, Kind, NUDGE, Observed, OnAgentLoss, OnDisk, Report, Resources, State,
 };
 use overlord_executor::{
     CLUSTER_LABEL, Config, Error, Install, Instances, Keys, Limits, LinuxMachine, Machine, ReadError, run,
@@ -162,6 +162,7 @@ pub fn info(kind: Kind, address: Address, task: &str) -> Info {
         weight: 1,
         resources: Resources { cpu_millis: 100, memory: 64 << 20, disk: 0 },
         on_disk: OnDisk::Delete,
+        on_agent_loss: OnAgentLoss::Keep,
         launches: 0,
         desired: Desired { state: State::Running, config: 1, restart: 0, recover: 0 },
         observed: Observed::pending(jiff::Timestamp::UNIX_EPOCH),

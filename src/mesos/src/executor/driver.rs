@@ -13,12 +13,14 @@ use uuid::Uuid;
 use super::{
     ExecutorEnv, ExecutorEvent,
     handle::{CALL_TIMEOUT, Shared},
+    ledger::{Heard, Ledger},
+    patience::{Disowned, Gone, Patience, Verdict},
 };
 use crate::{
     EventStream, ExecutorTransport, TransportError,
     retry::{Retry, RetryBounds},
     v1::{
-        KillPolicy, decode_data,
+        KillPolicy, TaskInfo, decode_data,
         executor::{Call, CallType, Event, EventType, Subscribed},
     },
 };
@@ -27,48 +29,18 @@ use crate::{
 const RETRY_MIN: Duration = Duration::from_millis(50);
 /// Pause before an update is tried again that did not reach the agent.
 const UPDATE_RETRY: Duration = Duration::from_millis(500);
-/// An agent confirms within milliseconds; after so long the confirmation, or the update, got lost.
-const CONFIRMATION_TIMEOUT: Duration = Duration::from_secs(10);
+/// An agent confirms within milliseconds; after so long the confirmation, or the update, got lost. Doubled with
+/// each time that nothing is confirmed, as Mesos does on the next leg.
+const CONFIRMATION_TIMEOUT: RetryBounds =
+    RetryBounds { min: Duration::from_secs(10), max: Duration::from_secs(600) };
+/// An agent sends a HEARTBEAT every 30 minutes (`DEFAULT_EXECUTOR_HEARTBEAT_INTERVAL`, since Mesos 1.10). After
+/// twice that and a half the stream counts as dead; subscribing once too often has no consequence.
+const SILENCE_LIMIT: Duration = Duration::from_secs(75 * 60);
 /// The agent kills an executor that has not subscribed by then (`--executor_registration_timeout`).
 const REGISTRATION_TIMEOUT: Duration = Duration::from_secs(60);
 
 type Timer = Pin<Box<Sleep>>;
 type Sent = (Uuid, Result<(), TransportError>);
-
-/// The consumer is gone.
-struct Gone;
-
-/// How long we may still be without a subscription before the agent counts us as lost.
-struct Patience {
-    timer: Timer,
-    exhausted: bool,
-}
-
-impl Patience {
-    fn new(duration: Duration) -> Self {
-        Self { timer: Box::pin(sleep(duration)), exhausted: false }
-    }
-
-    /// Waits for `work`, and says AGENT LOST when the patience ends meanwhile.
-    async fn during<T>(
-        &mut self,
-        events: &mpsc::Sender<ExecutorEvent>,
-        work: impl Future<Output = T>,
-    ) -> Result<T, Gone> {
-        tokio::pin!(work);
-        loop {
-            tokio::select! {
-                biased;
-                done = &mut work => return Ok(done),
-                () = &mut self.timer, if !self.exhausted => {
-                    self.exhausted = true;
-                    tracing::error!("no subscription for longer than the agent waits for executors");
-                    events.send(ExecutorEvent::AgentLost).await.map_err(|_| Gone)?;
-                }
-            }
-        }
-    }
-}
 
 /// Runs an executor client.
 pub struct ExecutorDriver {
@@ -77,6 +49,7 @@ pub struct ExecutorDriver {
     transport: Arc<dyn ExecutorTransport>,
     events: mpsc::Sender<ExecutorEvent>,
     retry: Retry,
+    seed: u64,
 }
 
 impl ExecutorDriver {
@@ -90,7 +63,7 @@ impl ExecutorDriver {
         let max = env.subscription_backoff_max.max(RETRY_MIN);
         // Another sequence than that of the uuids.
         let retry = Retry::new(RetryBounds { min: RETRY_MIN, max }, !seed);
-        Self { env, shared, transport, events, retry }
+        Self { env, shared, transport, events, retry, seed }
     }
 
     /// Keeps the executor subscribed until `shutdown` or the end of the receiver.
@@ -106,14 +79,23 @@ impl ExecutorDriver {
     async fn keep_subscribed(&mut self) -> Result<(), Gone> {
         let events = self.events.clone();
         let mut patience = Patience::new(REGISTRATION_TIMEOUT);
+        let mut disowned = Disowned::default();
         loop {
-            match patience.during(&events, self.open()).await? {
+            let opened = patience.during(&events, self.open()).await?;
+            let believed = disowned.heard(opened.as_ref().err());
+            match opened {
                 Ok((subscribed, stream)) => {
                     let reason = self.serve(subscribed, stream).await?;
                     tracing::warn!(reason, "subscription to the agent ended");
                     patience = Patience::new(self.loss_timeout());
                 }
-                Err(error) => tracing::warn!(%error, "cannot subscribe to the agent"),
+                Err(error) => {
+                    tracing::warn!(%error, "cannot subscribe to the agent");
+                    if believed {
+                        let said = ExecutorEvent::Disowned(error.to_string());
+                        events.send(said).await.map_err(|_| Gone)?;
+                    }
+                }
             }
             let pause = self.retry.next_pause();
             patience.during(&events, sleep(pause)).await?;
@@ -128,13 +110,14 @@ impl ExecutorDriver {
     /// Subscribes with what is unconfirmed and waits for SUBSCRIBED.
     async fn open(&self) -> Result<(Subscribed, EventStream<Event>), TransportError> {
         let mut call = self.call(CallType::Subscribe);
-        call.subscribe = Some(self.shared.with_ledger(super::ledger::Ledger::subscribe));
+        call.subscribe = Some(self.shared.with_ledger(Ledger::subscribe));
         let opening = async {
             let mut events = self.transport.subscribe(&call).await?;
             loop {
                 let event = events.next().await.transpose()?;
                 match event.map(|event| (event.kind, event)) {
                     Some((EventType::Subscribed, event)) => {
+                        self.shared.with_ledger(Ledger::subscribed);
                         return Ok((event.subscribed.unwrap_or_default(), events));
                     }
                     Some((EventType::Error, event)) => {
@@ -164,6 +147,9 @@ impl ExecutorDriver {
         let mut sending: Option<BoxFuture<'static, Sent>> = None;
         let mut hold: Option<Timer> = None;
         let mut overdue: Option<Timer> = None;
+        // Another sequence than that of the pauses.
+        let mut confirmation = Retry::new(CONFIRMATION_TIMEOUT, self.seed.rotate_left(7));
+        let mut silence: Timer = Box::pin(sleep(SILENCE_LIMIT));
         // An agent that accepts us and drops us at once must not be asked at full speed.
         let mut unproven: Option<Timer> = Some(Box::pin(sleep(self.env.subscription_backoff_max)));
         loop {
@@ -173,7 +159,7 @@ impl ExecutorDriver {
             if shared.with_ledger(|ledger| ledger.waiting()) == 0 {
                 overdue = None;
             } else if overdue.is_none() {
-                overdue = Some(Box::pin(sleep(CONFIRMATION_TIMEOUT)));
+                overdue = Some(Box::pin(sleep(confirmation.next_pause())));
             }
             tokio::select! {
                 biased;
@@ -185,36 +171,51 @@ impl ExecutorDriver {
                 }
                 (uuid, result) = running(&mut sending) => {
                     sending = None;
-                    match result {
-                        Ok(()) => shared.with_ledger(|ledger| ledger.set_sent(uuid)),
-                        Err(error @ TransportError::Unavailable { .. }) => {
-                            tracing::warn!(%error, %uuid, "an update did not reach the agent");
-                            hold = Some(Box::pin(sleep(UPDATE_RETRY)));
-                        }
-                        // It is tried again when it is overdue; until then it must not hold up the others.
-                        Err(error) => {
-                            tracing::warn!(%error, %uuid, "the agent refused an update");
-                            shared.with_ledger(|ledger| ledger.set_sent(uuid));
+                    let Err(error) = result else {
+                        shared.with_ledger(|ledger| ledger.set_sent(uuid));
+                        continue;
+                    };
+                    tracing::warn!(%error, %uuid, "the agent did not take an update");
+                    match Verdict::of(&error) {
+                        // The others wait with it: their order is their meaning.
+                        Verdict::Again => {}
+                        Verdict::Subscribe => return Ok(error.to_string()),
+                        Verdict::Wrong => {
+                            if shared.with_ledger(|ledger| ledger.refused(uuid)) {
+                                tracing::error!(%error, %uuid, "an update that the agent calls wrong is given up");
+                            }
                         }
                     }
+                    hold = Some(Box::pin(sleep(UPDATE_RETRY)));
                 }
                 () = elapsed(&mut hold) => hold = None,
                 () = elapsed(&mut overdue) => {
                     overdue = None;
-                    shared.with_ledger(super::ledger::Ledger::resend);
+                    shared.with_ledger(Ledger::resend);
                 }
                 () = elapsed(&mut unproven) => {
                     unproven = None;
                     self.retry.reset();
                 }
-                event = stream.next(), if order.is_none() => match event {
-                    None => return Ok("the agent ended the stream".to_owned()),
-                    Some(Err(error)) => return Ok(error.to_string()),
-                    Some(Ok(event)) if event.kind == EventType::Error => {
-                        return Ok(event.error.unwrap_or_default().message);
+                event = stream.next(), if order.is_none() => {
+                    match event {
+                        None => return Ok("the agent ended the stream".to_owned()),
+                        Some(Err(error)) => return Ok(error.to_string()),
+                        Some(Ok(event)) if event.kind == EventType::Error => {
+                            return Ok(event.error.unwrap_or_default().message);
+                        }
+                        Some(Ok(event)) => {
+                            if event.kind == EventType::Acknowledged {
+                                confirmation.reset();
+                            }
+                            order = self.take(event)?;
+                        }
                     }
-                    Some(Ok(event)) => order = self.take(event)?,
-                },
+                    silence = Box::pin(sleep(SILENCE_LIMIT));
+                }
+                () = &mut silence, if order.is_none() => {
+                    return Ok(format!("nothing heard for {} minutes", SILENCE_LIMIT.as_secs() / 60));
+                }
                 () = shared.queued.notified() => {}
             }
         }
@@ -225,13 +226,29 @@ impl ExecutorDriver {
         match event.kind {
             EventType::Launch => {
                 let task = event.launch.unwrap_or_default().task;
-                self.shared.with_ledger(|ledger| ledger.launched(&task));
-                Ok(Some(ExecutorEvent::Launch(task)))
+                Ok(self.is_new(&task).then_some(ExecutorEvent::Launch(task)))
+            }
+            EventType::LaunchGroup => {
+                let mut tasks = event.launch_group.unwrap_or_default().task_group.tasks;
+                tasks.retain(|task| self.is_new(task));
+                Ok((!tasks.is_empty()).then_some(ExecutorEvent::LaunchGroup(tasks)))
             }
             EventType::Kill => {
                 let kill = event.kill.unwrap_or_default();
-                let grace = kill.kill_policy.as_ref().and_then(grace);
-                Ok(Some(ExecutorEvent::Kill { task_id: kill.task_id, grace }))
+                if kill.task_id.as_str().is_empty() {
+                    tracing::warn!("dropped a KILL that names no task");
+                    return Ok(None);
+                }
+                match self.shared.with_ledger(|ledger| ledger.killed(&kill.task_id)) {
+                    Heard::New | Heard::Known => {
+                        let grace = kill.kill_policy.as_ref().and_then(grace);
+                        Ok(Some(ExecutorEvent::Kill { task_id: kill.task_id, grace }))
+                    }
+                    heard @ (Heard::Ended | Heard::TooMany) => {
+                        tracing::debug!(task = %kill.task_id, ?heard, "KILL of a task that is over");
+                        Ok(None)
+                    }
+                }
             }
             EventType::Shutdown => Ok(Some(ExecutorEvent::Shutdown)),
             EventType::Acknowledged => {
@@ -253,12 +270,21 @@ impl ExecutorDriver {
                 }
                 Ok(None)
             }
-            EventType::LaunchGroup => {
-                tracing::warn!("task groups are not for this executor");
-                Ok(None)
-            }
             EventType::Subscribed | EventType::Heartbeat | EventType::Error | EventType::Unknown => Ok(None),
         }
+    }
+
+    /// Whether a task is to be launched. An agent that repeats itself must not begin a task anew.
+    fn is_new(&self, task: &TaskInfo) -> bool {
+        if task.task_id.as_str().is_empty() {
+            tracing::warn!("dropped a LAUNCH that names no task");
+            return false;
+        }
+        let heard = self.shared.with_ledger(|ledger| ledger.launched(task));
+        if heard != Heard::New {
+            tracing::warn!(task = %task.task_id, ?heard, "dropped a LAUNCH");
+        }
+        heard == Heard::New
     }
 
     fn mention(&self, event: ExecutorEvent) -> Result<(), Gone> {
@@ -302,9 +328,9 @@ impl ExecutorDriver {
     }
 }
 
+/// A negative one is none.
 fn grace(policy: &KillPolicy) -> Option<Duration> {
-    let nanoseconds = policy.grace_period?.nanoseconds;
-    Some(Duration::from_nanos(u64::try_from(nanoseconds).unwrap_or(0)))
+    u64::try_from(policy.grace_period?.nanoseconds).ok().map(Duration::from_nanos)
 }
 
 async fn running(sending: &mut Option<BoxFuture<'static, Sent>>) -> Sent {

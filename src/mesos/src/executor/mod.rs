@@ -5,6 +5,7 @@ mod driver;
 mod env;
 mod handle;
 mod ledger;
+mod patience;
 
 use std::{sync::Arc, time::Duration};
 
@@ -13,7 +14,7 @@ use tokio::sync::mpsc;
 use uuid::Uuid;
 
 pub use driver::ExecutorDriver;
-pub use env::{ExecutorEnv, ExecutorEnvError};
+pub use env::{AgentTls, ExecutorEnv, ExecutorEnvError};
 pub use handle::{ExecutorClosed, ExecutorHandle};
 pub use ledger::UpdateError;
 
@@ -27,12 +28,15 @@ const EVENT_BUFFER: usize = 256;
 
 /// What an executor is told.
 #[derive(Debug, Clone, PartialEq)]
+#[expect(clippy::large_enum_variant, reason = "few of them exist at a time")]
 pub enum ExecutorEvent {
     /// The subscription stands, again perhaps.
     Subscribed(Subscribed),
-    /// Launch a task.
+    /// Launch a task. Once for each.
     Launch(TaskInfo),
-    /// End a task. Can come several times.
+    /// Launch these together, or none of them.
+    LaunchGroup(Vec<TaskInfo>),
+    /// End a task. Can come several times, and for a task whose LAUNCH got lost.
     Kill {
         /// Which one.
         task_id: TaskId,
@@ -46,9 +50,12 @@ pub enum ExecutorEvent {
     /// The agent has written an update down (which says nothing about the framework). Dropped when the
     /// consumer is far behind: wait with [`ExecutorHandle::flushed`].
     Acknowledged(Uuid),
-    /// There was no subscription for longer than the agent waits for its executors: it will kill us when
-    /// it is back, or is back already and knows us no more. Said once for each loss; attempts go on.
+    /// There was no subscription for longer than the agent waits for its executors (its `--recovery_timeout`, or no
+    /// time at all when it keeps no record of them). Said once for each loss; attempts go on, and may succeed.
     AgentLost,
+    /// The agent is there and does not know this executor: Mesos has given up what runs here, and its resources are
+    /// offered again. With the agent's words. Attempts go on.
+    Disowned(String),
 }
 
 /// Makes an executor client. Nothing happens until the driver runs; `seed` is for uuids and jitter, and must

@@ -8,6 +8,9 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::*;
+mod agents;
+mod refusals;
+
 use crate::{
     testing::{Agent, Answer, FakeAgent, Feed, fixture, refused, unavailable},
     v1::{
@@ -161,18 +164,6 @@ async fn an_update_that_did_not_arrive_is_tried_again_soon_and_in_order() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_refused_update_does_not_hold_up_the_others() {
-    let mut world = world();
-    let (_, feed) = world.subscribe().await;
-    let task = world.launch(&feed, "t").await;
-    world.transport.answer(Answer::Now(Err(refused(400, "Not a valid UUID"))));
-    world.report(&task, TaskState::Starting).unwrap();
-    world.report(&task, TaskState::Running).unwrap();
-    assert_eq!([world.sent().await.0, world.sent().await.0], [TaskState::Starting, TaskState::Running]);
-    assert_eq!(world.sent().await.0, TaskState::Starting, "and is tried again");
-}
-
-#[tokio::test(start_paused = true)]
 async fn after_an_agent_restart_everything_unconfirmed_is_in_the_subscription() {
     let mut world = world();
     let (_, feed) = world.subscribe().await;
@@ -239,17 +230,6 @@ async fn what_an_executor_must_not_say_is_refused() {
     world.handle.update(&task, TaskState::Running, long, Bytes::new()).unwrap();
     let (_, call) = soon(world.agent.calls.recv()).await.unwrap();
     assert_eq!(call.update.unwrap().status.message.unwrap().len(), 4096);
-}
-
-#[tokio::test(start_paused = true)]
-async fn updates_are_bounded_in_number() {
-    let mut world = world();
-    let (_, feed) = world.subscribe().await;
-    let task = world.launch(&feed, "t").await;
-    for _ in 0..1024 {
-        world.report(&task, TaskState::Running).unwrap();
-    }
-    assert_eq!(world.report(&task, TaskState::Running), Err(UpdateError::Full));
 }
 
 #[tokio::test(start_paused = true)]

@@ -3,7 +3,10 @@
 use async_trait::async_trait;
 use reqwest::{StatusCode, Url};
 
-use super::{HttpConfig, HttpConfigError, Poster, endpoint, unknown_call};
+use super::{
+    HttpConfig, HttpConfigError, endpoint,
+    poster::{Poster, unknown_call},
+};
 use crate::{
     EventStream, ExecutorTransport, TransportError,
     v1::executor::{Call, CallType, Event},
@@ -19,9 +22,11 @@ pub struct HttpExecutor {
 }
 
 impl HttpExecutor {
-    /// A transport for the agent at `MESOS_AGENT_ENDPOINT` (`host:port`).
+    /// A transport for the agent at `MESOS_AGENT_ENDPOINT`: `host:port`, or `https://host:port` for an agent
+    /// that speaks TLS.
     pub fn new(agent: &str, config: HttpConfig) -> Result<Self, HttpConfigError> {
-        Ok(Self { agent: endpoint(agent.trim(), PATH)?, poster: Poster::new(config)? })
+        let agent = endpoint(agent.trim(), PATH, config.tls.is_some())?;
+        Ok(Self { agent, poster: Poster::new(config)? })
     }
 }
 

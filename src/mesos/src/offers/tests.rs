@@ -319,3 +319,21 @@ proptest! {
         prop_assert_eq!(book.next_deadline(), None);
     }
 }
+
+#[test]
+fn roles_come_and_go_with_their_offers() {
+    let mut book = book();
+    book.want("a");
+    book.want("b");
+    book.poll(seconds(0.0));
+    book.insert([offer("o1", "x", "a"), offer("o2", "x", "b")], seconds(1.0));
+    book.set_roles(["b", "c"]);
+    let held: Vec<_> = book.offers().map(|offer| offer.id.as_str()).collect();
+    assert_eq!(held, ["o2"]);
+    assert!(book.is_wanted("b") && !book.want("a") && !book.is_wanted("c"));
+    let commands = book.poll(seconds(1.0));
+    assert_eq!(commands, [decline(&["o1"], 3600.0), Command::Suppress { roles: roles(&["c"]) }]);
+    // A command for a role that is gone by now does no harm.
+    book.failed(Command::Suppress { roles: roles(&["a"]) }, seconds(1.0));
+    assert!(book.poll(seconds(9.0)).iter().all(|command| !matches!(command, Command::Suppress { .. })));
+}

@@ -4,16 +4,19 @@ use proptest::prelude::*;
 use serde_json::json;
 
 use super::*;
-use crate::v1::{AgentId, AllocationInfo, OfferId};
+use crate::v1::{AgentId, AllocationInfo, OfferId, ReservationInfo, ReservationType};
 
 fn allocated(mut resource: Resource, role: &str) -> Resource {
     resource.allocation_info = Some(AllocationInfo { role: Some(role.to_owned()) });
     resource
 }
 
+fn layer(kind: ReservationType, role: &str) -> ReservationInfo {
+    ReservationInfo { kind, role: Some(role.to_owned()), principal: Some("p".to_owned()), labels: None }
+}
+
 fn reserved(mut resource: Resource, role: &str) -> Resource {
-    let stack = json!([{"type": "DYNAMIC", "role": role, "principal": "p"}]);
-    resource.other.insert("reservations".to_owned(), stack);
+    resource.reservations = vec![layer(ReservationType::Dynamic, role)];
     allocated(resource, role)
 }
 
@@ -38,7 +41,7 @@ fn text(resources: &[Resource]) -> Vec<String> {
     resources
         .iter()
         .map(|resource| {
-            let mark = if is_reserved(resource) { "!" } else { "" };
+            let mark = if depth(resource) > 0 { "!" } else { "" };
             match (&resource.scalar, &resource.ranges) {
                 (Some(scalar), _) => format!("{}{mark}:{}", resource.name, scalar.value),
                 (_, Some(ranges)) => {
@@ -94,21 +97,35 @@ fn disks_of_their_own_volumes_and_revocable_resources_are_left_alone() {
     for (key, value) in [
         ("disk", json!({"source": {"type": "MOUNT", "mount": {"root": "/mnt"}}})),
         ("disk", json!({"persistence": {"id": "v"}, "volume": {"container_path": "d", "mode": "RW"}})),
-        ("revocable", json!({"x": 1})),
-        ("shared", json!({"x": 1})),
+        ("revocable", json!({})),
+        ("shared", json!({})),
         ("provider_id", json!({"value": "p"})),
+        ("something_new", json!({})),
     ] {
-        let mut resource = Resource::scalar("disk", 100.0);
-        resource.other.insert(key.to_owned(), value);
+        let mut special = serde_json::to_value(Resource::scalar("disk", 100.0)).unwrap();
+        special[key] = value;
+        let resource: Resource = serde_json::from_value(special.clone()).unwrap();
+        assert_eq!(serde_json::to_value(&resource).unwrap(), special, "given back as it came");
         offered.push(resource);
     }
     offered.push(Resource::scalar("disk", 10.0));
     assert_eq!(totals(&offered)["*"].disk.to_string(), "10");
     let carved = carve(&offered, &request(0.0, 0.0, 10.0, &[]), &Request::default()).unwrap();
     assert_eq!(carved.task, [Resource::scalar("disk", 10.0)]);
-    assert_eq!(carved.remainder, &offered[..5]);
+    assert_eq!(carved.remainder, &offered[..6]);
     let error = carve(&offered, &request(0.0, 0.0, 10.001, &[]), &Request::default()).unwrap_err();
     assert_eq!(error.to_string(), "disk: 10.001 wanted, 10 offered");
+}
+
+#[test]
+fn gpus_and_sets_stay_in_what_is_left() {
+    let gpus = Resource::scalar("gpus", 2.0);
+    let set: Resource =
+        serde_json::from_value(json!({"name": "bugs", "type": "SET", "set": {"item": ["a", "b"]}})).unwrap();
+    let offered = [Resource::scalar("cpus", 1.0), gpus.clone(), set.clone()];
+    let carved = carve(&offered, &request(1.0, 0.0, 0.0, &[]), &Request::default()).unwrap();
+    assert_eq!(carved.task, [Resource::scalar("cpus", 1.0)]);
+    assert_eq!(carved.remainder, [gpus, set]);
 }
 
 #[test]
@@ -172,7 +189,7 @@ fn subtracting_more_than_there_is_gives_nothing() {
     assert_eq!(subtract(&whole, &[allocated(Resource::ranges("ports", &[(20008, 20010)]), "r")]), None);
     assert_eq!(subtract(&whole, &whole).unwrap(), []);
     let mut volume = Resource::scalar("disk", 10.0);
-    volume.other.insert("disk".to_owned(), json!({"persistence": {"id": "v"}}));
+    volume.disk = serde_json::from_value(json!({"persistence": {"id": "v"}})).unwrap();
     let with_volume = [whole, vec![volume.clone()]].concat();
     assert_eq!(subtract(&with_volume, std::slice::from_ref(&volume)).unwrap().len(), 4);
     volume.scalar = Some(Scalar { value: 5.0 });
@@ -242,4 +259,43 @@ proptest! {
             prop_assert_eq!(count, task.ports.len() as u64);
         }
     }
+}
+
+#[test]
+fn the_most_refined_reservation_is_used_first_and_each_part_keeps_its_own_stack() {
+    let (of_parent, of_role) = (layer(ReservationType::Static, "a"), layer(ReservationType::Dynamic, "a/b"));
+    let with = |stack: &[ReservationInfo]| {
+        let cpus = Resource { reservations: stack.to_vec(), ..Resource::scalar("cpus", 1.0) };
+        allocated(cpus, "a/b")
+    };
+    let offered =
+        [with(&[]), with(std::slice::from_ref(&of_parent)), with(&[of_parent.clone(), of_role.clone()])];
+    let carved = carve(&offered, &request(2.5, 0.0, 0.0, &[]), &request(0.1, 0.0, 0.0, &[])).unwrap();
+    let stacks: Vec<_> = carved.task.iter().map(|resource| resource.reservations.clone()).collect();
+    assert_eq!(stacks, [vec![of_parent.clone(), of_role], vec![of_parent], vec![]]);
+    assert_eq!(text(&carved.task), ["cpus!:1", "cpus!:1", "cpus:0.5"]);
+    assert_eq!(text(&carved.executor), ["cpus:0.1"]);
+    let used = [carved.task, carved.executor].concat();
+    assert_eq!(subtract(&offered, &used).unwrap(), carved.remainder, "only what was offered is used");
+}
+
+#[test]
+fn what_is_reserved_for_another_role_is_left_alone() {
+    let mut stranger = allocated(Resource::scalar("cpus", 4.0), "r");
+    stranger.reservations = vec![layer(ReservationType::Static, "other")];
+    let mut sibling = allocated(Resource::scalar("cpus", 4.0), "r");
+    sibling.reservations =
+        vec![layer(ReservationType::Static, "r"), layer(ReservationType::Dynamic, "r/deeper")];
+    let mut old_format = allocated(Resource::scalar("cpus", 4.0), "r");
+    old_format.role = Some("other".to_owned());
+    let mut prefix = allocated(Resource::scalar("cpus", 4.0), "rack");
+    prefix.reservations = vec![layer(ReservationType::Static, "r")];
+    for resource in [stranger, sibling, old_format, prefix] {
+        assert!(!is_plain(&resource), "{resource:?}");
+        let error = carve(&[resource], &request(1.0, 0.0, 0.0, &[]), &Request::default()).unwrap_err();
+        assert_eq!(error.to_string(), "cpus: 1 wanted, 0 offered");
+    }
+    let mut nobodys = allocated(Resource::scalar("cpus", 4.0), "r");
+    nobodys.role = Some("*".to_owned());
+    assert!(is_plain(&nobodys) && reserved_for(&nobodys).is_none());
 }

@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     SchedulerConfig, SchedulerEvent,
-    shared::{Shared, Void},
+    shared::{Profile, Shared, Void},
 };
 use crate::{
     EventStream, SchedulerTransport, TransportError,
@@ -142,12 +142,12 @@ impl SchedulerDriver {
     /// Subscribes and waits for SUBSCRIBED. Gives the subscription's number and the heartbeat interval.
     async fn open(&mut self) -> Result<(u64, Duration, EventStream<Event>), Ended> {
         let known = self.config.framework_id.clone();
-        let mut framework_info = self.config.framework.clone();
+        let Profile { framework: mut framework_info, suppressed_roles } = self.shared.profile();
         framework_info.id.clone_from(&known);
         let call = Call {
             framework_id: known.clone(),
             kind: CallType::Subscribe,
-            subscribe: Some(Subscribe { framework_info, suppressed_roles: Vec::new() }),
+            subscribe: Some(Subscribe { framework_info, suppressed_roles }),
             ..Call::default()
         };
         let subscription = self.transport.subscribe(&call).await.map_err(ended_by)?;
@@ -231,6 +231,18 @@ impl SchedulerDriver {
                 Some(update) => self.pass(SchedulerEvent::Update(update.status)),
                 None => Ok(()),
             },
+            EventType::InverseOffers => {
+                let inverse_offers = event.inverse_offers.unwrap_or_default().inverse_offers;
+                self.pass(SchedulerEvent::InverseOffers { inverse_offers })
+            }
+            EventType::RescindInverseOffer => {
+                let rescinded = event.rescind_inverse_offer.unwrap_or_default();
+                self.pass(SchedulerEvent::InverseRescinded(rescinded.inverse_offer_id))
+            }
+            EventType::UpdateOperationStatus => match event.update_operation_status {
+                Some(update) => self.pass(SchedulerEvent::OperationStatus(update.status)),
+                None => Ok(()),
+            },
             EventType::Failure => self.pass(SchedulerEvent::Failure(event.failure.unwrap_or_default())),
             EventType::Message => {
                 let message = event.message.unwrap_or_default();
@@ -242,11 +254,7 @@ impl SchedulerDriver {
                 self.pass(SchedulerEvent::Message { agent_id, executor_id, data })
             }
             EventType::Error => Err(refused(event)),
-            EventType::Subscribed
-            | EventType::InverseOffers
-            | EventType::RescindInverseOffer
-            | EventType::UpdateOperationStatus
-            | EventType::Unknown => {
+            EventType::Subscribed | EventType::Unknown => {
                 tracing::debug!(event = %event.kind, "event left aside");
                 Ok(())
             }

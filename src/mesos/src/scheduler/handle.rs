@@ -6,15 +6,17 @@ use std::{sync::Arc, time::Duration};
 use bytes::Bytes;
 use tokio::time::timeout;
 
-use super::shared::{Live, Shared, Void};
+use super::shared::{Live, Profile, Shared, Void};
 use crate::{
     SchedulerTransport, TransportError,
     offers::Command,
     v1::{
-        AgentId, DurationInfo, ExecutorId, FrameworkId, KillPolicy, OfferId, TaskId, TaskStatus, encode_data,
+        AgentId, DurationInfo, ExecutorId, FrameworkId, FrameworkInfo, KillPolicy, OfferId, OperationId,
+        OperationStatus, TaskId, TaskStatus, encode_data,
         scheduler::{
-            Accept, Acknowledge, Call, CallType, Decline, Filters, Kill, Message, Operation, Reconcile,
-            ReconcileTask, Roles, Shutdown,
+            Accept, Acknowledge, AcknowledgeOperationStatus, AnswerInverseOffers, Call, CallType, Decline,
+            Filters, Kill, Message, Operation, Reconcile, ReconcileOperation, ReconcileOperations,
+            ReconcileTask, Roles, Shutdown, UpdateFramework,
         },
     },
 };
@@ -201,6 +203,85 @@ impl SchedulerHandle {
             }
             tasks = rest;
         }
+    }
+
+    /// Changes the roles of the framework: now, if there is a subscription, and in each later one. In
+    /// those of them that are suppressed it gets no offers until they are revived. A master that
+    /// refuses the change leaves everything as it was.
+    pub async fn set_roles(&self, roles: Vec<String>, suppressed: Vec<String>) -> Result<(), CallError> {
+        let framework = FrameworkInfo { roles, ..self.shared.profile().framework };
+        let profile = Profile { framework, suppressed_roles: suppressed };
+        let before = self.shared.set_profile(profile.clone());
+        let Some(live) = self.shared.live() else { return Ok(()) };
+        let Profile { framework, suppressed_roles } = profile;
+        let framework_info = FrameworkInfo { id: Some(live.framework_id.clone()), ..framework };
+        let update = UpdateFramework { framework_info, suppressed_roles };
+        let call = Call { update_framework: Some(update), ..call(&live, CallType::UpdateFramework) };
+        let result = self.call(&live, call).await;
+        if result.as_ref().is_err_and(|error| !error.may_have_arrived()) {
+            self.shared.set_profile(before);
+        }
+        result
+    }
+
+    /// Agrees to maintenance; not asked again for `refuse_seconds`.
+    pub async fn accept_inverse_offers(
+        &self,
+        inverse_offer_ids: Vec<OfferId>,
+        refuse_seconds: f64,
+    ) -> Result<(), CallError> {
+        let live = self.live()?;
+        let answer = AnswerInverseOffers { inverse_offer_ids, filters: Some(filters(refuse_seconds)) };
+        let call = call(&live, CallType::AcceptInverseOffers);
+        self.call(&live, Call { accept_inverse_offers: Some(answer), ..call }).await
+    }
+
+    /// Does not agree to maintenance; not asked again for `refuse_seconds`.
+    pub async fn decline_inverse_offers(
+        &self,
+        inverse_offer_ids: Vec<OfferId>,
+        refuse_seconds: f64,
+    ) -> Result<(), CallError> {
+        let live = self.live()?;
+        let answer = AnswerInverseOffers { inverse_offer_ids, filters: Some(filters(refuse_seconds)) };
+        let call = call(&live, CallType::DeclineInverseOffers);
+        self.call(&live, Call { decline_inverse_offers: Some(answer), ..call }).await
+    }
+
+    /// Confirms a report about an operation. Does nothing for one without a uuid or without the
+    /// operation's id: nobody waits for that.
+    pub async fn acknowledge_operation(&self, status: &OperationStatus) -> Result<(), CallError> {
+        let (Some(uuid), Some(operation_id)) = (status.uuid.clone(), status.operation_id.clone()) else {
+            return Ok(());
+        };
+        let live = self.live()?;
+        let acknowledge = AcknowledgeOperationStatus {
+            agent_id: status.agent_id.clone(),
+            resource_provider_id: status.resource_provider_id.clone(),
+            uuid: uuid.value,
+            operation_id,
+        };
+        let call = call(&live, CallType::AcknowledgeOperationStatus);
+        self.call(&live, Call { acknowledge_operation_status: Some(acknowledge), ..call }).await
+    }
+
+    /// Asks for the state of these operations, or of all when empty.
+    pub async fn reconcile_operations(
+        &self,
+        operations: Vec<(OperationId, Option<AgentId>)>,
+    ) -> Result<(), CallError> {
+        let live = self.live()?;
+        let operations = operations
+            .into_iter()
+            .map(|(operation_id, agent_id)| ReconcileOperation {
+                operation_id,
+                agent_id,
+                resource_provider_id: None,
+            })
+            .collect();
+        let reconcile = ReconcileOperations { operations };
+        let call = call(&live, CallType::ReconcileOperations);
+        self.call(&live, Call { reconcile_operations: Some(reconcile), ..call }).await
     }
 
     /// Sends bytes to an executor: best effort, one that is not there loses them silently.

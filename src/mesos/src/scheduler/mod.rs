@@ -17,8 +17,8 @@ use crate::{
     SchedulerTransport,
     retry::RetryBounds,
     v1::{
-        AgentId, Capability, CapabilityType, ExecutorId, FrameworkId, FrameworkInfo, Offer, OfferId,
-        TaskStatus, scheduler::Failure,
+        AgentId, Capability, CapabilityType, ExecutorId, FrameworkId, FrameworkInfo, InverseOffer, Offer,
+        OfferId, OperationStatus, TaskStatus, scheduler::Failure,
     },
 };
 
@@ -29,6 +29,8 @@ pub struct SchedulerConfig {
     pub framework: FrameworkInfo,
     /// The id of an earlier subscription, to take over its tasks.
     pub framework_id: Option<FrameworkId>,
+    /// Roles that get no offers at first; [`SchedulerHandle::set_roles`] changes it.
+    pub suppressed_roles: Vec<String>,
     /// Pauses between attempts to subscribe.
     pub retry: RetryBounds,
     /// How long a call may take.
@@ -63,11 +65,13 @@ impl SchedulerConfig {
         Self {
             framework_id: framework.id.clone(),
             framework,
+            suppressed_roles: Vec::new(),
             retry: RetryBounds { min: Duration::from_millis(100), max: Duration::from_secs(10) },
             call_timeout: Duration::from_secs(10),
             subscribe_timeout: Duration::from_secs(30),
             missed_heartbeats: 5,
-            event_buffer: 16 * 1024,
+            // Each task has one update in flight, and one answer to a reconciliation: three times 10,000 tasks.
+            event_buffer: 64 * 1024,
         }
     }
 }
@@ -104,8 +108,18 @@ pub enum SchedulerEvent {
     },
     /// An offer is void.
     Rescinded(OfferId),
+    /// The master would like to have agents' resources back for maintenance. Answering is polite, no more:
+    /// what runs there is lost when the time has come, whatever the answer was.
+    InverseOffers {
+        /// What it asks for.
+        inverse_offers: Vec<InverseOffer>,
+    },
+    /// The master does not ask for it any more, or asks anew.
+    InverseRescinded(OfferId),
     /// A task's state. Acknowledge it once it is stored; the same one can come several times.
     Update(TaskStatus),
+    /// What became of an operation on offers. Acknowledge it when it carries a uuid.
+    OperationStatus(OperationStatus),
     /// An agent is lost, or an executor ended.
     Failure(Failure),
     /// Bytes from an executor.
@@ -142,7 +156,7 @@ pub fn scheduler(
     seed: u64,
 ) -> (SchedulerHandle, SchedulerDriver, mpsc::Receiver<SchedulerEvent>) {
     let (events, receiver) = mpsc::channel(config.event_buffer.max(2));
-    let shared = Arc::new(shared::Shared::default());
+    let shared = Arc::new(shared::Shared::new(config.framework.clone(), config.suppressed_roles.clone()));
     let handle = SchedulerHandle::new(Arc::clone(&shared), Arc::clone(&transport), config.call_timeout);
     let driver = SchedulerDriver::new(config, shared, transport, events, seed);
     (handle, driver, receiver)

@@ -7,7 +7,7 @@ use std::{
 
 use tokio::sync::Notify;
 
-use crate::v1::{FrameworkId, Offer, OfferId};
+use crate::v1::{FrameworkId, FrameworkInfo, Offer, OfferId};
 
 /// A master with so many offers in our hands is broken, or we are.
 const MAX_OPEN_OFFERS: usize = 100_000;
@@ -36,15 +36,37 @@ struct State {
     open: BTreeSet<OfferId>,
     void: Option<(u64, Void, String)>,
     torn_down: bool,
+    profile: Profile,
 }
 
-#[derive(Debug, Default)]
+/// Who subscribes, and in which of its roles it wants nothing.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Profile {
+    pub(super) framework: FrameworkInfo,
+    pub(super) suppressed_roles: Vec<String>,
+}
+
+#[derive(Debug)]
 pub(super) struct Shared {
     state: Mutex<State>,
     void: Notify,
 }
 
 impl Shared {
+    pub(super) fn new(framework: FrameworkInfo, suppressed_roles: Vec<String>) -> Self {
+        let profile = Profile { framework, suppressed_roles };
+        Self { state: Mutex::new(State { profile, ..State::default() }), void: Notify::new() }
+    }
+
+    pub(super) fn profile(&self) -> Profile {
+        self.state().profile.clone()
+    }
+
+    /// Changes what the next subscription says; gives what it would have said.
+    pub(super) fn set_profile(&self, profile: Profile) -> Profile {
+        std::mem::replace(&mut self.state().profile, profile)
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }

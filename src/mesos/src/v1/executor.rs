@@ -3,8 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::{
-    AgentInfo, ContainerId, ExecutorId, ExecutorInfo, FrameworkId, FrameworkInfo, KillPolicy, TaskId,
-    TaskInfo, TaskStatus, wire_enum,
+    AgentInfo, ContainerId, ExecutorId, ExecutorInfo, FrameworkId, FrameworkInfo, KillPolicy, TaskGroup,
+    TaskId, TaskInfo, TaskStatus, wire_enum,
 };
 
 wire_enum! {
@@ -16,6 +16,8 @@ wire_enum! {
         Update = "UPDATE",
         /// Sends bytes to the framework.
         Message = "MESSAGE",
+        /// Sign of life.
+        Heartbeat = "HEARTBEAT",
     }
 }
 
@@ -29,7 +31,7 @@ pub struct Call {
     #[serde(default)]
     pub framework_id: FrameworkId,
     /// Which call.
-    #[serde(rename = "type", default)]
+    #[serde(rename = "type", default, skip_serializing_if = "CallType::is_unknown")]
     pub kind: CallType,
     /// For SUBSCRIBE.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -46,10 +48,10 @@ pub struct Call {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Default)]
 pub struct Subscribe {
     /// Tasks the agent may not know of.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub unacknowledged_tasks: Vec<TaskInfo>,
     /// Updates the agent may not know of.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub unacknowledged_updates: Vec<Update>,
 }
 
@@ -97,7 +99,7 @@ wire_enum! {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Default)]
 pub struct Event {
     /// Which event.
-    #[serde(rename = "type", default)]
+    #[serde(rename = "type", default, skip_serializing_if = "EventType::is_unknown")]
     pub kind: EventType,
     /// For SUBSCRIBED.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -105,6 +107,9 @@ pub struct Event {
     /// For LAUNCH.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub launch: Option<Launch>,
+    /// For `LAUNCH_GROUP`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub launch_group: Option<LaunchGroup>,
     /// For KILL.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kill: Option<Kill>,
@@ -142,6 +147,14 @@ pub struct Launch {
     /// The task.
     #[serde(default)]
     pub task: TaskInfo,
+}
+
+/// `Event.LaunchGroup`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Default)]
+pub struct LaunchGroup {
+    /// The tasks.
+    #[serde(default)]
+    pub task_group: TaskGroup,
 }
 
 /// `Event.Kill`

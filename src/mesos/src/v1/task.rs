@@ -1,79 +1,80 @@
-//! Tasks, how they are run, and what becomes of them.
+//! Tasks, and what becomes of them.
 
 use serde::{Deserialize, Serialize};
 
-use super::{AgentId, ExecutorId, FrameworkId, Labels, Resource, Source, TaskId, TaskState, wire_enum};
+use super::{
+    AgentId, CheckInfo, CheckStatusInfo, CommandInfo, DiscoveryInfo, DurationInfo, ExecutorId, ExecutorInfo,
+    HealthCheck, Labels, Resource, TaskId, TimeInfo, wire_enum,
+};
 
-/// `Environment.Variable`
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
-pub struct EnvironmentVariable {
-    /// Name.
-    #[serde(default)]
-    pub name: String,
-    /// `VALUE` (or `SECRET`, not modelled).
-    #[serde(rename = "type", default, skip_serializing_if = "Option::is_none")]
-    pub kind: Option<String>,
-    /// Value.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub value: Option<String>,
+wire_enum! {
+    /// State of a Mesos task.
+    TaskState {
+        /// Known to the master, not yet to the executor.
+        Staging = "TASK_STAGING",
+        /// The executor has it.
+        Starting = "TASK_STARTING",
+        /// Running.
+        Running = "TASK_RUNNING",
+        /// Being killed.
+        Killing = "TASK_KILLING",
+        /// Ended well.
+        Finished = "TASK_FINISHED",
+        /// Ended badly.
+        Failed = "TASK_FAILED",
+        /// Ended by KILL.
+        Killed = "TASK_KILLED",
+        /// Never launched: its description is wrong.
+        Error = "TASK_ERROR",
+        /// Lost, cause unknown (also reaches `PARTITION_AWARE` frameworks).
+        Lost = "TASK_LOST",
+        /// Never launched.
+        Dropped = "TASK_DROPPED",
+        /// The agent does not answer; the task may well run.
+        Unreachable = "TASK_UNREACHABLE",
+        /// Its agent knows nothing of it.
+        Gone = "TASK_GONE",
+        /// An operator declared the agent gone.
+        GoneByOperator = "TASK_GONE_BY_OPERATOR",
+        /// The master knows nothing of it.
+        NotKnown = "TASK_UNKNOWN",
+    }
 }
 
-/// `Environment`
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
-pub struct Environment {
-    /// The variables.
-    #[serde(default)]
-    pub variables: Vec<EnvironmentVariable>,
+impl TaskState {
+    /// Whether nothing more can come of the task. `TASK_UNREACHABLE` and `TASK_UNKNOWN` are no ends: the
+    /// task may run, and be reported again.
+    pub const fn is_terminal(self) -> bool {
+        match self {
+            Self::Finished
+            | Self::Failed
+            | Self::Killed
+            | Self::Error
+            | Self::Lost
+            | Self::Dropped
+            | Self::Gone
+            | Self::GoneByOperator => true,
+            Self::Staging
+            | Self::Starting
+            | Self::Running
+            | Self::Killing
+            | Self::Unreachable
+            | Self::NotKnown
+            | Self::Unknown => false,
+        }
+    }
 }
 
-/// `CommandInfo.URI`: a file the agent fetches.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
-pub struct CommandUri {
-    /// Where from.
-    #[serde(default)]
-    pub value: String,
-    /// Whether it gets the executable bit.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub executable: Option<bool>,
-    /// Whether it is unpacked; Mesos' default is true.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub extract: Option<bool>,
-    /// Whether the agent may keep a copy.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub cache: Option<bool>,
-    /// Name in the sandbox.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub output_file: Option<String>,
-}
-
-/// `CommandInfo`
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
-pub struct CommandInfo {
-    /// Files to fetch first.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub uris: Vec<CommandUri>,
-    /// Environment.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub environment: Option<Environment>,
-    /// Whether `value` is a shell command line; Mesos' default is true.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub shell: Option<bool>,
-    /// Shell command line, or path of the executable.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub value: Option<String>,
-    /// argv, beginning with argv\[0\], when `shell` is false.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub arguments: Vec<String>,
-    /// User to run as.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub user: Option<String>,
-}
-
-/// Nanoseconds, as `DurationInfo`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
-pub struct DurationInfo {
-    /// Nanoseconds.
-    pub nanoseconds: i64,
+wire_enum! {
+    /// Who made a status update.
+    Source {
+        /// The master.
+        Master = "SOURCE_MASTER",
+        /// The agent.
+        Agent = "SOURCE_AGENT",
+        /// The executor.
+        Executor = "SOURCE_EXECUTOR",
+    }
 }
 
 /// `KillPolicy`
@@ -82,51 +83,6 @@ pub struct KillPolicy {
     /// How long the executor may take to stop the task.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub grace_period: Option<DurationInfo>,
-}
-
-wire_enum! {
-    /// `ExecutorInfo.Type`
-    ExecutorType {
-        /// Mesos' own.
-        Default = "DEFAULT",
-        /// Ours.
-        Custom = "CUSTOM",
-    }
-}
-
-/// `ExecutorInfo`
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Default)]
-pub struct ExecutorInfo {
-    /// Custom or Mesos' own.
-    #[serde(rename = "type", default, skip_serializing_if = "Option::is_none")]
-    pub kind: Option<ExecutorType>,
-    /// Names it.
-    #[serde(default)]
-    pub executor_id: ExecutorId,
-    /// Whose.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub framework_id: Option<FrameworkId>,
-    /// How it is started.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub command: Option<CommandInfo>,
-    /// Its own share.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub resources: Vec<Resource>,
-    /// For people.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub name: Option<String>,
-    /// For people.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub source: Option<String>,
-    /// Anything, base64.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub data: Option<String>,
-    /// How long it has after SHUTDOWN.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub shutdown_grace_period: Option<DurationInfo>,
-    /// Labels.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub labels: Option<Labels>,
 }
 
 /// `TaskInfo`
@@ -150,18 +106,33 @@ pub struct TaskInfo {
     /// Command task, instead of `executor`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub command: Option<CommandInfo>,
-    /// Anything, base64.
+    /// What it is wrapped in; kept verbatim.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub data: Option<String>,
+    pub container: Option<serde_json::Value>,
+    /// What it may use beyond `resources`; kept verbatim.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limits: Option<serde_json::Value>,
+    /// A check that kills the task when it fails.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub health_check: Option<HealthCheck>,
+    /// A check that is only reported.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub check: Option<CheckInfo>,
     /// How it is killed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kill_policy: Option<KillPolicy>,
+    /// Anything, base64.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub data: Option<String>,
     /// Labels.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub labels: Option<Labels>,
-    /// Kept verbatim.
+    /// How it is found.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub discovery: Option<serde_json::Value>,
+    pub discovery: Option<DiscoveryInfo>,
+    /// It fails when it runs longer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_completion_time: Option<DurationInfo>,
 }
 
 /// `TaskStatus`
@@ -171,7 +142,7 @@ pub struct TaskStatus {
     #[serde(default)]
     pub task_id: TaskId,
     /// Its state.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "TaskState::is_unknown")]
     pub state: TaskState,
     /// For people.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -179,7 +150,7 @@ pub struct TaskStatus {
     /// Who says so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source: Option<Source>,
-    /// Why, as `REASON_...`; text, because there are some sixty.
+    /// Why, as text, so that reasons of newer masters are kept; see [`super::reason`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
     /// Anything, base64.
@@ -200,6 +171,9 @@ pub struct TaskStatus {
     /// Health.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub healthy: Option<bool>,
+    /// The last outcome of [`TaskInfo::check`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub check_status: Option<CheckStatusInfo>,
     /// Labels.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub labels: Option<Labels>,
@@ -208,5 +182,8 @@ pub struct TaskStatus {
     pub container_status: Option<serde_json::Value>,
     /// Since when the agent is unreachable.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub unreachable_time: Option<serde_json::Value>,
+    pub unreachable_time: Option<TimeInfo>,
+    /// Which resource ran out, kept verbatim.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limitation: Option<serde_json::Value>,
 }

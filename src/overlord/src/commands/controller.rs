@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, path::Path, sync::Arc};
 
 use clap::ArgMatches;
-use overlord_controllers::{Binary, Catalogue, Executor, Framework};
+use overlord_controllers::{Binary, Catalogue, Executor, Framework, Program};
 use overlord_mesos::{Credentials, HttpConfig, HttpScheduler};
 use overlord_store::{EtcdConfig, EtcdStore};
 use tokio::{net::TcpListener, task::JoinSet};
@@ -16,6 +16,7 @@ use crate::{
     settings::{
         Settings,
         args::{ControllerArgs, LogArgs},
+        executor::Delivery,
     },
 };
 
@@ -39,12 +40,16 @@ async fn serve(settings: Settings) -> Result<(), Failure> {
         }
         _ => None,
     };
-    let transport =
-        HttpScheduler::new(&settings.mesos.masters, HttpConfig { credentials, ..HttpConfig::default() })
-            .map_err(|error| Failure::usage(chain(&error), "look at mesos.masters"))?;
-    let listener = TcpListener::bind(settings.listen).await.map_err(|error| {
+    let http = HttpConfig { credentials, tls: settings.mesos.tls.clone(), ..HttpConfig::default() };
+    let transport = HttpScheduler::new(&settings.mesos.masters, http)
+        .map_err(|error| Failure::usage(chain(&error), "look at mesos.masters, and at its certificates"))?;
+    let delivered = match &settings.executor.binary {
+        Delivery::Delivered => Some(service::own_binary().await?),
+        Delivery::Installed(_) | Delivery::Mirror { .. } => None,
+    };
+    let listener = TcpListener::bind(settings.api.listen).await.map_err(|error| {
         Failure::failed(
-            format!("the API cannot listen on {}: {error}", settings.listen),
+            format!("the API cannot listen on {}: {error}", settings.api.listen),
             "another controller may run here; choose another address with --listen",
         )
     })?;
@@ -60,8 +65,17 @@ async fn serve(settings: Settings) -> Result<(), Failure> {
     tracing::info!(%api, etcd = settings.etcd.endpoints.join(","), mesos = settings.mesos.masters.join(","), "controller starts");
     // Nobody may be listening: then it is no service of systemd.
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
-    let settings = controllers_settings(&settings, format!("http://{api}"));
-    let ended = service::run(settings, Arc::new(store), Arc::new(transport), listener, shutdown).await;
+    let advertise = settings.api.advertise.clone().unwrap_or_else(|| format!("http://{api}"));
+    let program = match (&settings.executor.binary, &delivered) {
+        (Delivery::Installed(path), _) => Program::Installed(path.clone()),
+        (Delivery::Mirror { url, sha256 }, _) => {
+            Program::Fetched { url: url.clone(), sha256: sha256.clone() }
+        }
+        (Delivery::Delivered, binary) => service::delivered(&advertise, binary.as_deref())?,
+    };
+    let settings = controllers_settings(&settings, advertise, program);
+    let ended =
+        service::run(settings, Arc::new(store), Arc::new(transport), listener, delivered, shutdown).await;
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
     ended
 }
@@ -74,9 +88,13 @@ fn etcd_config(settings: &Settings) -> Result<EtcdConfig, Failure> {
     Ok(EtcdConfig { endpoints: settings.etcd.endpoints.clone(), user, ..EtcdConfig::default() })
 }
 
-fn controllers_settings(settings: &Settings, api: String) -> overlord_controllers::Settings {
+fn controllers_settings(
+    settings: &Settings,
+    api: String,
+    program: Program,
+) -> overlord_controllers::Settings {
     let executor = Executor {
-        path: settings.executor.path.clone(),
+        program,
         etcd: settings.executor.etcd.clone(),
         etcd_credentials: settings.executor.etcd_credentials.clone(),
         environment: BTreeMap::new(),

@@ -3,7 +3,10 @@
 use std::{path::PathBuf, sync::Arc};
 
 use overlord_executor::{Config, EtcdInstances, Install, Limits, LinuxMachine};
-use overlord_mesos::{ExecutorEnv, HttpConfig, HttpExecutor};
+use overlord_mesos::{
+    ExecutorEnv, HttpConfig, HttpExecutor,
+    http::{BearerToken, TlsConfig, TlsIdentity},
+};
 use overlord_store::EtcdConfig;
 use tokio::{
     signal::unix::{SignalKind, signal},
@@ -48,8 +51,9 @@ pub(crate) fn run(args: Args, log: &LogArgs) -> Result<(), Failure> {
             "this command is started by Mesos agents, which set the MESOS_* variables",
         )
     })?;
-    let transport = HttpExecutor::new(&env.agent_endpoint, HttpConfig::default())
-        .map_err(|error| Failure::usage(chain(&error), "look at MESOS_AGENT_ENDPOINT"))?;
+    let transport = HttpExecutor::new(&env.agent_endpoint, http_config(&env)).map_err(|error| {
+        Failure::usage(chain(&error), "look at MESOS_AGENT_ENDPOINT and the LIBPROCESS_SSL_* variables")
+    })?;
     let user = args.etcd_credentials.map(|file| read_credentials(&file)).transpose()?;
     let etcd = EtcdConfig { endpoints: args.etcd, user, ..EtcdConfig::default() };
     let install = args.install_url.zip(args.install_sha256).map(|(url, sha256)| Install { url, sha256 });
@@ -71,6 +75,20 @@ pub(crate) fn run(args: Args, log: &LogArgs) -> Result<(), Failure> {
         .await
         .map_err(|error| Failure::failed(chain(&error), ""))
     })
+}
+
+/// How the agent is spoken to.
+fn http_config(env: &ExecutorEnv) -> HttpConfig {
+    let tls = env.tls.as_ref().map(|tls| TlsConfig {
+        ca_files: tls.ca_file.clone().into_iter().collect(),
+        identity: tls
+            .identity
+            .clone()
+            .map(|(certificate_file, key_file)| TlsIdentity { certificate_file, key_file }),
+        verify: tls.verify,
+    });
+    let bearer_token = env.authentication_token.as_ref().map(BearerToken::new);
+    HttpConfig { tls, bearer_token, ..HttpConfig::default() }
 }
 
 /// SIGTERM and SIGINT, once or often, mean: stop the server as it wants to be stopped.

@@ -2,6 +2,7 @@
 
 mod admin;
 mod binaries;
+mod fault;
 mod layout;
 mod start;
 mod text;
@@ -65,6 +66,10 @@ pub(crate) struct StartArgs {
     #[arg(long)]
     no_controller: bool,
 
+    /// Let executors fetch this binary from the API, as agents on other machines do
+    #[arg(long, conflicts_with = "no_controller")]
+    deliver: bool,
+
     /// Apply this file or folder once everything runs
     #[arg(long, value_name = "FILE|DIR", conflicts_with = "no_controller")]
     apply: Vec<PathBuf>,
@@ -78,34 +83,35 @@ pub(crate) struct StartArgs {
 enum Command {
     /// Break something in the sandbox that runs
     Fault(FaultArgs),
+    /// List the Mesos agents of the sandbox that runs, and how they are
+    Agents(AgentsArgs),
 }
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct FaultArgs {
-    /// What happens
-    #[arg(value_name = "FAULT")]
-    fault: Fault,
+    #[command(subcommand)]
+    fault: fault::Fault,
 
-    /// To which agent: agent-1, agent-2, ...
-    #[arg(value_name = "AGENT")]
-    agent: String,
+    /// Where the sandbox listens
+    #[arg(
+        long,
+        global = true,
+        value_name = "IP:PORT",
+        default_value = DEFAULT_ADMIN,
+        env = "OVERLORD_SANDBOX_ADMIN"
+    )]
+    admin: SocketAddr,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct AgentsArgs {
+    /// As JSON
+    #[arg(long)]
+    json: bool,
 
     /// Where the sandbox listens
     #[arg(long, value_name = "IP:PORT", default_value = DEFAULT_ADMIN, env = "OVERLORD_SANDBOX_ADMIN")]
     admin: SocketAddr,
-}
-
-/// What can happen to an agent.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "kebab-case")]
-#[expect(clippy::enum_variant_names, reason = "faults of something else than agents will follow")]
-enum Fault {
-    /// Mesos cannot reach it; its processes go on
-    AgentLost,
-    /// A lost agent is back, with everything it ran
-    AgentReturn,
-    /// The agent process restarts; executors come back to it
-    AgentRestart,
 }
 
 /// A /24 of the loopback range, by its first address.
@@ -120,6 +126,7 @@ fn network(text: &str) -> Result<Ipv4Addr, String> {
 pub(crate) fn run(args: Args, log: &LogArgs) -> Result<(), Failure> {
     match args.command {
         Some(Command::Fault(fault)) => admin::order(&fault, log),
+        Some(Command::Agents(agents)) => admin::list(&agents, log),
         None => start::run(args.start, log),
     }
 }

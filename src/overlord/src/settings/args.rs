@@ -38,7 +38,8 @@ pub(crate) struct ControllerArgs {
     #[arg(long, value_name = "FILE", env = "OVERLORD_ETCD_PASSWORD_FILE", help_heading = "etcd")]
     pub(crate) etcd_password_file: Option<String>,
 
-    /// Mesos masters, separated by commas [file: mesos.masters; default: 127.0.0.1:5050]
+    /// Mesos masters, separated by commas, or where ZooKeeper knows them: zk://host1:2181,host2:2181/mesos; with TLS
+    /// https://host:port [file: mesos.masters; default: 127.0.0.1:5050]
     #[arg(
         long,
         value_name = "HOST:PORT",
@@ -79,14 +80,51 @@ pub(crate) struct ControllerArgs {
     #[arg(long, value_name = "FILE", env = "OVERLORD_MESOS_SECRET_FILE", help_heading = "Mesos")]
     pub(crate) mesos_secret_file: Option<String>,
 
+    /// Certificates that sign those of the masters, PEM; with it masters are spoken to by TLS
+    /// [file: `mesos.ca_file`; default: none, and those of this machine for https:// masters]
+    #[arg(long, value_name = "FILE", env = "OVERLORD_MESOS_CA_FILE", help_heading = "Mesos")]
+    pub(crate) mesos_ca_file: Option<String>,
+
+    /// This framework's certificate, PEM, for masters that ask for one [file: `mesos.cert_file`; default: none]
+    #[arg(long, value_name = "FILE", env = "OVERLORD_MESOS_CERT_FILE", help_heading = "Mesos")]
+    pub(crate) mesos_cert_file: Option<String>,
+
+    /// The certificate's key, PEM [file: `mesos.key_file`; default: none]
+    #[arg(long, value_name = "FILE", env = "OVERLORD_MESOS_KEY_FILE", help_heading = "Mesos")]
+    pub(crate) mesos_key_file: Option<String>,
+
     /// Where the API listens; it has no authentication, so beyond loopback only on a private network
     /// [file: api.listen; default: 127.0.0.1:8880]
     #[arg(long, value_name = "IP:PORT", env = "OVERLORD_LISTEN", help_heading = "API")]
     pub(crate) listen: Option<String>,
 
+    /// Where others reach the API: agents that fetch the binary, and other controllers
+    /// [file: api.advertise; default: where it listens]
+    #[arg(long, value_name = "HOST:PORT", env = "OVERLORD_ADVERTISE", help_heading = "API")]
+    pub(crate) advertise: Option<String>,
+
     /// Path of this binary on the agents [file: executor.path; default: /usr/local/bin/overlord]
     #[arg(long, value_name = "PATH", env = "OVERLORD_EXECUTOR_PATH", help_heading = "Executor")]
     pub(crate) executor_path: Option<String>,
+
+    /// Let the agents fetch this very binary from the API, with Mesos' fetcher [file: executor.deliver; default: false]
+    #[arg(
+        long,
+        value_name = "BOOL",
+        env = "OVERLORD_EXECUTOR_DELIVER",
+        num_args = 0..=1,
+        default_missing_value = "true",
+        help_heading = "Executor"
+    )]
+    pub(crate) executor_deliver: Option<bool>,
+
+    /// Let the agents fetch the binary from here, with Mesos' fetcher [file: executor.url; default: none]
+    #[arg(long, value_name = "URL", env = "OVERLORD_EXECUTOR_URL", help_heading = "Executor")]
+    pub(crate) executor_url: Option<String>,
+
+    /// Digest of what is at --executor-url; anything else is not executed [file: executor.sha256; default: none]
+    #[arg(long, value_name = "HEX", env = "OVERLORD_EXECUTOR_SHA256", help_heading = "Executor")]
+    pub(crate) executor_sha256: Option<String>,
 
     /// etcd's client addresses as the agents reach them [file: executor.etcd; default: those of the controller]
     #[arg(

@@ -48,6 +48,9 @@ pub(crate) struct Mesos {
     pub(crate) failover_timeout: Option<String>,
     pub(crate) principal: Option<String>,
     pub(crate) secret_file: Option<String>,
+    pub(crate) ca_file: Option<String>,
+    pub(crate) cert_file: Option<String>,
+    pub(crate) key_file: Option<String>,
 }
 
 /// `[api]`
@@ -55,6 +58,7 @@ pub(crate) struct Mesos {
 #[serde(deny_unknown_fields)]
 pub(crate) struct Api {
     pub(crate) listen: Option<String>,
+    pub(crate) advertise: Option<String>,
 }
 
 /// `[executor]`
@@ -62,6 +66,9 @@ pub(crate) struct Api {
 #[serde(deny_unknown_fields)]
 pub(crate) struct Executor {
     pub(crate) path: Option<String>,
+    pub(crate) deliver: Option<bool>,
+    pub(crate) url: Option<String>,
+    pub(crate) sha256: Option<String>,
     pub(crate) etcd: Option<Vec<String>>,
     pub(crate) etcd_credentials: Option<String>,
 }
@@ -139,18 +146,23 @@ pub(crate) fn check_download(place: &str, url: Option<&str>, sha256: Option<&str
     }
 }
 
+fn check_url(place: &str, url: &str) -> Result<(), Failure> {
+    check_no_secret(place, url)?;
+    if reqwest::Url::parse(url).is_err() || !(url.starts_with("http://") || url.starts_with("https://")) {
+        return Err(Failure::usage(format!("{place}: url is none"), "write http://... or https://..."));
+    }
+    Ok(())
+}
+
 /// A url ends up on command lines, in Mesos and in logs: nothing in it may be a secret. For the same
 /// reason a refused one is not repeated.
-fn check_url(place: &str, url: &str) -> Result<(), Failure> {
+pub(crate) fn check_no_secret(place: &str, url: &str) -> Result<(), Failure> {
     let parsed = reqwest::Url::parse(url);
-    if parsed.as_ref().is_ok_and(|url| !url.username().is_empty() || url.password().is_some()) {
+    if parsed.is_ok_and(|url| !url.username().is_empty() || url.password().is_some()) {
         return Err(Failure::usage(
             format!("{place}: url has a user or a password in it, which Mesos and logs would show"),
             "leave out what stands before the @: offer the file without, or install it on the agents",
         ));
-    }
-    if parsed.is_err() || !(url.starts_with("http://") || url.starts_with("https://")) {
-        return Err(Failure::usage(format!("{place}: url is none"), "write http://... or https://..."));
     }
     Ok(())
 }

@@ -1,18 +1,21 @@
 //! The settings of a controller: flag, then variable, then file, then default. Each knows where it came from.
 
 pub(crate) mod args;
+pub(crate) mod executor;
 pub(crate) mod file;
+mod mesos;
 
 use std::{
     collections::BTreeMap,
     fmt,
-    net::SocketAddr,
     path::{Path, PathBuf},
     time::Duration,
 };
 
 use args::{ControllerArgs, LogArgs};
 use clap::{ArgMatches, parser::ValueSource};
+use executor::{Api, Executor};
+use mesos::Mesos;
 use overlord_api::{Engine, quantity};
 
 use crate::{failure::Failure, logging, logging::LogFormat};
@@ -56,7 +59,7 @@ pub(crate) struct Settings {
     pub(crate) file: Option<PathBuf>,
     pub(crate) etcd: Etcd,
     pub(crate) mesos: Mesos,
-    pub(crate) listen: SocketAddr,
+    pub(crate) api: Api,
     pub(crate) executor: Executor,
     pub(crate) controller: Controller,
     pub(crate) engines: BTreeMap<Engine, BTreeMap<String, file::Binary>>,
@@ -71,24 +74,6 @@ pub(crate) struct Etcd {
     pub(crate) endpoints: Vec<String>,
     pub(crate) user: Option<String>,
     pub(crate) password_file: Option<PathBuf>,
-}
-
-#[derive(Debug, Clone)]
-pub(crate) struct Mesos {
-    pub(crate) masters: Vec<String>,
-    pub(crate) roles: Vec<String>,
-    pub(crate) framework: String,
-    pub(crate) user: String,
-    pub(crate) failover_timeout: Duration,
-    pub(crate) principal: Option<String>,
-    pub(crate) secret_file: Option<PathBuf>,
-}
-
-#[derive(Debug, Clone)]
-pub(crate) struct Executor {
-    pub(crate) path: String,
-    pub(crate) etcd: Vec<String>,
-    pub(crate) etcd_credentials: Option<String>,
 }
 
 #[derive(Debug, Clone)]
@@ -126,6 +111,12 @@ impl Shown for Vec<String> {
 }
 
 impl Shown for usize {
+    fn shown(&self) -> String {
+        self.to_string()
+    }
+}
+
+impl Shown for bool {
     fn shown(&self) -> String {
         self.to_string()
     }
@@ -171,6 +162,16 @@ impl Resolver<'_> {
         }
     }
 
+    /// Hides what stands before an `@` in the value last picked: `zk://user:password@host` is shown to many.
+    fn hide_secrets(&mut self) {
+        if let Some(row) = self.rows.last_mut()
+            && let Some((before, after)) = row.value.rsplit_once('@')
+        {
+            let scheme = before.split_once("://").map_or("", |(scheme, _)| scheme);
+            row.value = format!("{scheme}://***@{after}");
+        }
+    }
+
     fn duration(&self, text: &str) -> Result<Duration, Failure> {
         let duration = quantity::parse_duration(text).map_err(|fault| self.refuse(&fault, ""))?;
         if duration < Duration::from_secs(1) {
@@ -212,13 +213,9 @@ impl Settings {
     ) -> Result<Self, Failure> {
         let mut r = Resolver { matches, rows: Vec::new() };
         let etcd = etcd(&mut r, &args, file.etcd)?;
-        let mesos = mesos(&mut r, &args, file.mesos)?;
-        let listen =
-            r.pick("api.listen", "listen", args.listen.clone(), file.api.listen, "127.0.0.1:8880".to_owned());
-        let listen = listen
-            .parse()
-            .map_err(|_| r.refuse("no address to listen on", "write ip:port, such as 127.0.0.1:8880"))?;
-        let executor = executor(&mut r, &args, file.executor, &etcd.endpoints)?;
+        let mesos = mesos::mesos(&mut r, &args, file.mesos)?;
+        let api = executor::api(&mut r, &args, file.api)?;
+        let executor = executor::executor(&mut r, &args, file.executor, &etcd.endpoints, &api)?;
         let controller = controller(&mut r, &args, file.controller)?;
         for (engine, versions) in &file.engines {
             for (version, binary) in versions {
@@ -235,7 +232,7 @@ impl Settings {
             file: None,
             etcd,
             mesos,
-            listen,
+            api,
             executor,
             controller,
             engines: file.engines,
@@ -261,62 +258,6 @@ fn etcd(r: &mut Resolver<'_>, args: &ControllerArgs, file: file::Etcd) -> Result
         return Err(Failure::usage("etcd.user and etcd.password_file belong together", "set both or none"));
     }
     Ok(Etcd { endpoints, user, password_file: password_file.map(PathBuf::from) })
-}
-
-fn mesos(r: &mut Resolver<'_>, args: &ControllerArgs, file: file::Mesos) -> Result<Mesos, Failure> {
-    let masters =
-        r.pick("mesos.masters", "mesos", args.mesos.clone(), file.masters, vec!["127.0.0.1:5050".to_owned()]);
-    let masters = r.not_empty(masters)?;
-    let roles =
-        r.pick("mesos.roles", "mesos_roles", args.mesos_roles.clone(), file.roles, vec!["*".to_owned()]);
-    let roles = r.not_empty(roles)?;
-    let framework =
-        r.pick("mesos.framework", "framework", args.framework.clone(), file.framework, "overlord".to_owned());
-    let user = r.pick("mesos.user", "mesos_user", args.mesos_user.clone(), file.user, "root".to_owned());
-    let failover_timeout = r.pick(
-        "mesos.failover_timeout",
-        "failover_timeout",
-        args.failover_timeout.clone(),
-        file.failover_timeout,
-        "21d".to_owned(),
-    );
-    let failover_timeout = r.duration(&failover_timeout)?;
-    let principal =
-        r.pick_option("mesos.principal", "mesos_principal", args.mesos_principal.clone(), file.principal);
-    let secret_file = r.pick_option(
-        "mesos.secret_file",
-        "mesos_secret_file",
-        args.mesos_secret_file.clone(),
-        file.secret_file,
-    );
-    if secret_file.is_some() && principal.is_none() {
-        return Err(Failure::usage("mesos.secret_file without mesos.principal", "say whose secret it is"));
-    }
-    let secret_file = secret_file.map(PathBuf::from);
-    Ok(Mesos { masters, roles, framework, user, failover_timeout, principal, secret_file })
-}
-
-fn executor(
-    r: &mut Resolver<'_>,
-    args: &ControllerArgs,
-    file: file::Executor,
-    endpoints: &[String],
-) -> Result<Executor, Failure> {
-    let default = "/usr/local/bin/overlord".to_owned();
-    let path = r.pick("executor.path", "executor_path", args.executor_path.clone(), file.path, default);
-    if !path.starts_with('/') {
-        return Err(r.refuse("not an absolute path", "name the binary as it is found on the agents"));
-    }
-    let etcd =
-        r.pick("executor.etcd", "executor_etcd", args.executor_etcd.clone(), file.etcd, endpoints.to_vec());
-    let etcd = r.not_empty(etcd)?;
-    let etcd_credentials = r.pick_option(
-        "executor.etcd_credentials",
-        "executor_etcd_credentials",
-        args.executor_etcd_credentials.clone(),
-        file.etcd_credentials,
-    );
-    Ok(Executor { path, etcd, etcd_credentials })
 }
 
 fn controller(
@@ -376,7 +317,7 @@ mod tests {
     use super::*;
     use crate::cli::Cli;
 
-    fn settings(command_line: &[&str], file: &str) -> Result<Settings, Failure> {
+    pub(super) fn settings(command_line: &[&str], file: &str) -> Result<Settings, Failure> {
         let line = ["overlord", "config", "show"].iter().chain(command_line);
         let matches = Cli::command().try_get_matches_from(line).unwrap();
         let show = matches.subcommand().unwrap().1.subcommand().unwrap().1.clone();
@@ -385,7 +326,7 @@ mod tests {
         Settings::merge(args, log, file::parse("f", file)?, &show)
     }
 
-    fn origin(settings: &Settings, key: &str) -> Origin {
+    pub(super) fn origin(settings: &Settings, key: &str) -> Origin {
         settings.rows.iter().find(|row| row.key == key).unwrap().origin.clone()
     }
 
@@ -411,7 +352,6 @@ mod tests {
             (vec!["--etcd-user", "x"], ""),
             (vec!["--log-level", "a=b=c"], ""),
             (vec![], "[etcd]\nendpoints = []\n"),
-            (vec![], "[executor]\npath = \"overlord\"\n"),
         ] {
             assert!(settings(&flags, file).is_err(), "{flags:?} {file}");
         }

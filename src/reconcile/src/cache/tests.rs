@@ -282,3 +282,49 @@ proptest! {
         prop_assert!(cache.shared.read().tombstones.is_empty());
     }
 }
+
+/// The texts in the cache, and under which keys: kept by an index.
+#[derive(Default)]
+struct ByText(Mutex<BTreeMap<String, Vec<String>>>);
+
+impl Index<String> for ByText {
+    fn changed(&self, key: &str, old: Option<&String>, new: Option<&String>) {
+        let mut held = self.0.lock().unwrap();
+        if let Some(old) = old {
+            let keys = held.get_mut(old).unwrap();
+            keys.retain(|known| known != key);
+            if keys.is_empty() {
+                held.remove(old);
+            }
+        }
+        if let Some(new) = new {
+            held.entry(new.clone()).or_default().push(key.to_owned());
+        }
+    }
+}
+
+#[test]
+fn an_index_is_always_what_would_be_made_of_the_view() {
+    let cache = text();
+    cache.replace(listing(5, &[("a", "x", 4), ("b", "y", 5)])).unwrap();
+    let index = Arc::new(ByText::default());
+    cache.index(Arc::clone(&index) as Arc<dyn Index<String>>);
+    let check = |expected: &[(&str, &[&str])]| {
+        let owned = |keys: &[&str]| keys.iter().map(|key| (*key).to_owned()).collect::<Vec<_>>();
+        let expected = expected.iter().map(|(text, keys)| ((*text).to_owned(), owned(keys)));
+        assert_eq!(*index.0.lock().unwrap(), expected.collect::<BTreeMap<_, _>>());
+    };
+    check(&[("x", &["a"]), ("y", &["b"])]);
+    cache.apply(vec![put("c", "x", 6), delete("b", 7)]);
+    check(&[("x", &["a", "c"])]);
+    // Old news is none.
+    cache.apply(vec![put("c", "old", 6), delete("a", 3)]);
+    check(&[("x", &["a", "c"])]);
+    cache.absorb_put(&entry("a", "z", 8));
+    cache.absorb_delete("c", 9);
+    check(&[("z", &["a"])]);
+    cache.replace(listing(10, &[("a", "z", 8), ("d", "w", 10)])).unwrap();
+    check(&[("w", &["d"]), ("z", &["a"])]);
+    cache.replace(listing(11, &[])).unwrap();
+    check(&[]);
+}

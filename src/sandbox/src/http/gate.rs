@@ -126,6 +126,9 @@ impl AsyncRead for Cuttable {
 
 impl AsyncWrite for Cuttable {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        if is_about_garbage(bytes) {
+            return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
+        }
         Pin::new(&mut self.stream).poll_write(cx, bytes)
     }
 
@@ -142,10 +145,20 @@ impl AsyncWrite for Cuttable {
         cx: &mut Context<'_>,
         parts: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        if parts.first().is_some_and(|first| is_about_garbage(first)) {
+            return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
+        }
         Pin::new(&mut self.stream).poll_write_vectored(cx, parts)
     }
 
     fn is_write_vectored(&self) -> bool {
         self.stream.is_write_vectored()
     }
+}
+
+/// Whether these bytes are the HTTP server's own answer to what is no HTTP: Mesos closes the connection without one.
+/// Answers from here that refuse something have a body.
+fn is_about_garbage(bytes: &[u8]) -> bool {
+    bytes.starts_with(b"HTTP/1.1 400 Bad Request\r\n")
+        && bytes.to_ascii_lowercase().windows(17).any(|window| window == b"content-length: 0")
 }

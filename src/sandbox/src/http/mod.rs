@@ -1,5 +1,6 @@
 //! The HTTP front: a master and its agents, each on a listener of its own, as on real machines.
 
+mod auth;
 mod body;
 mod executor;
 mod gate;
@@ -24,11 +25,16 @@ use axum::{
     response::Response,
 };
 use gate::Gate;
-use tokio::{net::TcpListener, sync::watch, task::JoinSet};
+use tokio::{net::TcpListener, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    Mesos, StateError, config::MesosConfig, driver::Driver, launcher::Launcher, model::Answer, state_file,
+    Mesos, StateError,
+    config::{Credentials, MesosConfig},
+    driver::Driver,
+    launcher::Launcher,
+    model::{Answer, Standing},
+    state_file::{self, Journal},
 };
 
 /// The largest request body that is read.
@@ -72,6 +78,8 @@ pub struct RunningMesos {
     pub mesos: Mesos,
     /// Where the master listens.
     pub master_addr: SocketAddr,
+    /// Where the masters listen that do not lead, at first.
+    pub followers: Vec<SocketAddr>,
     /// Where the agents listen, by name.
     pub agents: BTreeMap<String, SocketAddr>,
     tasks: JoinSet<()>,
@@ -98,6 +106,12 @@ impl Mesos {
     ) -> Result<RunningMesos, StartError> {
         let (master, address) = listen(config.master, "the master").await?;
         config.master = address;
+        let mut masters = vec![(master, address)];
+        for follower in &mut config.followers {
+            let (listener, address) = listen(*follower, "a following master").await?;
+            *follower = address;
+            masters.push((listener, address));
+        }
         let mut listeners = BTreeMap::new();
         for agent in &mut config.agents {
             let wanted = SocketAddr::new(agent.ip, agent.port);
@@ -109,27 +123,32 @@ impl Mesos {
                 return Err(StartError::DuplicateAgent(agent.name.clone()));
             }
         }
-        let saved = config.state_dir.as_deref().map(state_file::read).transpose()?.flatten();
+        let (saved, journal) = match config.state_dir.as_deref() {
+            Some(dir) => state_file::read(dir)?,
+            None => (None, 0),
+        };
         let epoch = config.epoch.unwrap_or_else(wall_clock);
         let (mesos, effects) = Self::new(&config, epoch, saved);
+        if let Some(dir) = &config.state_dir {
+            mesos.keep(Journal::begin(dir, journal, mesos.saved())?);
+        }
         let mut tasks = JoinSet::new();
         let agents = listeners.iter().map(|(name, (_, address))| (name.clone(), *address)).collect();
-        let (_, always) = watch::channel(Some(shutdown.clone()));
-        serve(
-            &mut tasks,
-            Gate::new(master, address, always, shutdown.clone()),
-            router_of_master(&mesos),
-            &shutdown,
-        );
+        let credentials: Arc<[Credentials]> = config.credentials.clone().into();
+        for (index, (listener, address)) in masters.into_iter().enumerate() {
+            let Some(endpoint) = mesos.master_endpoint(index) else { continue };
+            let gate = Gate::new(listener, address, endpoint, shutdown.clone());
+            serve(&mut tasks, gate, router_of_master(&mesos, index, &credentials), &shutdown);
+        }
         for (name, (listener, address)) in listeners {
             let Some(endpoint) = mesos.endpoint(&name) else { continue };
             let gate = Gate::new(listener, address, endpoint, shutdown.clone());
             serve(&mut tasks, gate, router_of_agent(&mesos, &name), &shutdown);
         }
-        let state_dir = config.state_dir.clone();
-        let driver = Driver { mesos: mesos.clone(), launcher, effects, state_dir, shutdown };
+        let driver = Driver { mesos: mesos.clone(), launcher, effects, shutdown };
         tasks.spawn(driver.run());
-        Ok(RunningMesos { mesos, master_addr: address, agents, tasks })
+        let followers = config.followers;
+        Ok(RunningMesos { mesos, master_addr: address, followers, agents, tasks })
     }
 }
 
@@ -151,17 +170,54 @@ fn serve(tasks: &mut JoinSet<()>, gate: Gate, router: Router, shutdown: &Cancell
     });
 }
 
-fn router_of_master(mesos: &Mesos) -> Router {
-    let mesos = mesos.clone();
+fn router_of_master(mesos: &Mesos, index: usize, credentials: &Arc<[Credentials]>) -> Router {
+    let (mesos, credentials) = (mesos.clone(), Arc::clone(credentials));
     Router::new().fallback(move |request: axum::extract::Request| {
-        let mesos = mesos.clone();
+        let (mesos, credentials) = (mesos.clone(), Arc::clone(&credentials));
         async move {
-            match path(request.uri().path(), "/master").as_str() {
-                "/api/v1/scheduler" => scheduler::answer(&mesos, request).await,
-                other => operator::answer(&mesos, other),
-            }
+            mesos.hesitate().await;
+            master_answer(&mesos, index, &credentials, request).await
         }
     })
+}
+
+async fn master_answer(
+    mesos: &Mesos,
+    index: usize,
+    credentials: &[Credentials],
+    request: axum::extract::Request,
+) -> Response {
+    let path = path(request.uri().path(), "/master");
+    let query = operator::Query::parse(request.uri().query().unwrap_or_default());
+    if let Some(answer) = operator::local(mesos, &path, &query) {
+        return answer;
+    }
+    let principal = if path == "/api/v1/scheduler" {
+        match auth::principal(credentials, request.headers()) {
+            Ok(principal) => principal,
+            Err(refusal) => return *refusal,
+        }
+    } else {
+        None
+    };
+    match mesos.standing(index) {
+        Standing::Leads if path == "/redirect" => return redirect(&format!("//{}", mesos.leader())),
+        Standing::Leads => {}
+        Standing::Recovers => {
+            return text(StatusCode::SERVICE_UNAVAILABLE, "Master has not finished recovery".to_owned());
+        }
+        Standing::Leaderless => return text(StatusCode::SERVICE_UNAVAILABLE, "No leader elected".to_owned()),
+        Standing::Follows(leader) if path == "/redirect" => return redirect(&format!("//{leader}")),
+        Standing::Follows(leader) => {
+            let query = request.uri().query().map(|query| format!("?{query}")).unwrap_or_default();
+            return redirect(&format!("//{leader}/master{path}{query}"));
+        }
+    }
+    match path.as_str() {
+        "/api/v1/scheduler" => scheduler::answer(mesos, principal, request).await,
+        "/api/v1" => operator::master_call(mesos, request).await,
+        other => operator::answer(mesos, other, &query, request).await,
+    }
 }
 
 fn router_of_agent(mesos: &Mesos, name: &str) -> Router {
@@ -169,14 +225,23 @@ fn router_of_agent(mesos: &Mesos, name: &str) -> Router {
     Router::new().fallback(move |request: axum::extract::Request| {
         let (mesos, name) = (mesos.clone(), name.clone());
         async move {
+            let query = operator::Query::parse(request.uri().query().unwrap_or_default());
             match path(request.uri().path(), "/slave(1)").as_str() {
                 "/api/v1/executor" => executor::answer(&mesos, &name, request).await,
-                "/health" => text(StatusCode::OK, String::new()),
-                "/version" => operator::version(),
-                _ => not_found(),
+                other => operator::agent_answer(&mesos, &name, other, &query, request).await,
             }
         }
     })
+}
+
+/// Where the leader is, without a scheme, as Mesos says it.
+fn redirect(location: &str) -> Response {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = StatusCode::TEMPORARY_REDIRECT;
+    if let Ok(location) = header::HeaderValue::from_str(location) {
+        response.headers_mut().insert(header::LOCATION, location);
+    }
+    response
 }
 
 /// The path without the name of the process that libprocess allows in front, and without a slash at the end.
@@ -203,14 +268,16 @@ fn not_found() -> Response {
     text(StatusCode::NOT_FOUND, "404 Not Found.".to_owned())
 }
 
-fn only_post(method: &Method) -> Response {
-    let body = format!("405 Method Not Allowed. Expecting one of {{ 'POST' }}, but received '{method}'.");
+/// 405: only this method is served.
+fn only(expected: &'static str, method: &Method) -> Response {
+    let body =
+        format!("405 Method Not Allowed. Expecting one of {{ '{expected}' }}, but received '{method}'.");
     let mut response = text(StatusCode::METHOD_NOT_ALLOWED, body);
-    response.headers_mut().insert(header::ALLOW, header::HeaderValue::from_static("POST"));
+    response.headers_mut().insert(header::ALLOW, header::HeaderValue::from_static(expected));
     response
 }
 
-fn refusal(answer: Answer) -> Response {
+fn answer_of(answer: Answer) -> Response {
     match answer {
         Answer::Refused { status, text: body } => {
             text(StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR), body)
@@ -220,8 +287,10 @@ fn refusal(answer: Answer) -> Response {
             *response.status_mut() = StatusCode::ACCEPTED;
             response
         }
+        Answer::Done(serde_json::Value::Null) => Response::new(Body::empty()),
+        Answer::Done(body) => json(&body),
         // The process is gone, and the connection with it; this is what is left of the answer.
-        Answer::Unavailable => text(StatusCode::SERVICE_UNAVAILABLE, "Agent is down".to_owned()),
+        Answer::Unavailable => text(StatusCode::SERVICE_UNAVAILABLE, "it is down".to_owned()),
     }
 }
 

@@ -7,67 +7,51 @@ use overlord_mesos::v1::{
 };
 
 use super::{
-    AgentFault, Answer, Model, Output,
+    Model, Output,
+    managed::ExecutorKind,
     types::{AgentProcess, ExecutorKey, ExecutorState, Registration, TaskKey, Timer},
 };
 
 impl Model {
-    pub(super) fn agent_fault(&mut self, name: &str, fault: AgentFault) -> Answer {
-        let Some(agent) = self.agents.get_mut(name) else {
-            return Answer::refused(404, format!("no agent is named '{name}'"));
-        };
-        match fault {
-            AgentFault::Lost => self.agent_down(name),
-            AgentFault::Return => {
-                let generation = agent.generation;
-                self.agent_starts(name, generation);
-            }
-            AgentFault::Restart => {
-                self.agent_down(name);
-                let generation = self.agents.get(name).map_or(0, |agent| agent.generation);
-                self.after(self.timings.restart, Timer::Start { agent: name.to_owned(), generation });
-            }
-            AgentFault::NewId => self.agent_replaced(name),
-        }
-        Answer::Accepted
-    }
-
-    /// The agent's process is gone. The master notices at once, because the connection breaks.
-    fn agent_down(&mut self, name: &str) {
+    /// The agent's process is gone. The master notices at once, because the connection breaks, unless the way
+    /// between them is cut.
+    pub(super) fn agent_down(&mut self, name: &str) {
         let Some(agent) = self.agents.get_mut(name) else { return };
         if agent.process == AgentProcess::Down {
             return;
         }
         agent.process = AgentProcess::Down;
+        agent.leaving = false;
         agent.generation += 1;
         let generation = agent.generation;
-        let was_registered = agent.is_registered();
+        let noticed = agent.is_reached();
+        let own = agent.executors.values().any(|executor| executor.kind != ExecutorKind::Custom);
         self.out.push(Output::Endpoint { agent: name.to_owned(), up: false });
         self.cut_executors(name);
-        if !was_registered {
+        self.end_unchecked(name);
+        if own {
+            self.after(self.timings.recovery, Timer::GiveUp { agent: name.to_owned(), generation });
+        }
+        if !noticed {
             return;
         }
         agent_registration(self, name, Registration::Disconnected);
         self.rescind_all(name);
         self.drop_unchecked(name);
-        self.after(self.ping_timeout, Timer::Ping { agent: name.to_owned(), generation });
+        self.expect_pings(name);
     }
 
-    /// A framework that does not checkpoint loses its tasks at once; its executors end by themselves.
-    fn drop_unchecked(&mut self, name: &str) {
+    /// A framework that does not checkpoint loses its tasks at once.
+    pub(super) fn drop_unchecked(&mut self, name: &str) {
         let Some(agent) = self.agents.get(name) else { return };
-        let (agent_id, host) = (agent.id.clone(), agent.address.ip());
+        let (agent_id, host) = (agent.id.clone(), agent.hostname.clone());
         let message = format!("Agent {host} disconnected");
-        let lost: Vec<TaskKey> = self
-            .tasks
-            .iter()
-            .filter(|((framework, _), task)| task.agent == agent_id && !self.checkpoints(framework))
-            .map(|(key, _)| key.clone())
-            .collect();
-        for key in lost {
+        let held = self.tasks_of_agent(&agent_id);
+        for key in held.into_iter().filter(|(framework, _)| !self.checkpoints(framework)).collect::<Vec<_>>()
+        {
             let live = self.tasks.get(&key).is_some_and(|task| !task.state.is_terminal());
             self.release_task(&key);
-            self.tasks.remove(&key);
+            self.remove_task(&key);
             if let Some(agent) = self.agents.get_mut(name) {
                 agent.updates.remove(&key);
             }
@@ -79,6 +63,10 @@ impl Model {
                 self.send_status(&key.0, status);
             }
         }
+    }
+
+    /// Executors of frameworks that do not checkpoint end with their agent.
+    fn end_unchecked(&mut self, name: &str) {
         let doomed: Vec<ExecutorKey> = self
             .agents
             .get(name)
@@ -102,10 +90,12 @@ impl Model {
         self.frameworks.get(framework).is_none_or(super::Framework::checkpoints)
     }
 
-    pub(super) fn ping_timed_out(&mut self, name: &str, generation: u64) {
+    pub(super) fn ping_timed_out(&mut self, name: &str, disconnect: u64) {
         let Some(agent) = self.agents.get(name) else { return };
-        // The pings go on while the agent recovers: only registration ends the count.
-        if agent.registration != Registration::Disconnected || agent.generation < generation {
+        // The pings go on while the agent recovers: only registration, or an open way, ends the count.
+        let silent =
+            agent.registration == Registration::Disconnected || (agent.is_registered() && agent.link.cut);
+        if !silent || agent.link.disconnects != disconnect {
             return;
         }
         let agent_id = agent.id.clone();
@@ -118,23 +108,26 @@ impl Model {
             let (task, agent) = (key.1.clone(), Some(agent_id.clone()));
             let reason = "REASON_AGENT_REMOVED";
             let mut status = self.master_status(&key.0, task, agent, TaskState::Unreachable, reason, message);
-            status.executor_id = executor;
             status.unreachable_time = Some(self.unreachable_time(since));
             if let Some(task) = self.tasks.get_mut(&key) {
                 task.unreachable_since = Some(since);
             }
+            self.task_updated(&key, &status);
+            status.executor_id = executor;
             self.send_status(&key.0, status);
         }
+        self.rescind_all(name);
         self.announce_failure(&agent_id);
     }
 
     /// Live tasks of an agent.
-    fn tasks_on(&self, agent: &overlord_mesos::v1::AgentId) -> Vec<TaskKey> {
-        let own = self.tasks.iter().filter(|(_, task)| task.agent == *agent && !task.state.is_terminal());
-        own.map(|(key, _)| key.clone()).collect()
+    pub(super) fn tasks_on(&self, agent: &overlord_mesos::v1::AgentId) -> Vec<TaskKey> {
+        let mut own = self.tasks_of_agent(agent);
+        own.retain(|key| self.tasks.get(key).is_some_and(|task| !task.state.is_terminal()));
+        own
     }
 
-    fn announce_failure(&mut self, agent: &overlord_mesos::v1::AgentId) {
+    pub(super) fn announce_failure(&mut self, agent: &overlord_mesos::v1::AgentId) {
         let frameworks: Vec<FrameworkId> = self.frameworks.keys().cloned().collect();
         for framework in frameworks {
             let failure = Some(Failure { agent_id: Some(agent.clone()), ..Failure::default() });
@@ -148,11 +141,16 @@ impl Model {
         if agent.process != AgentProcess::Down || agent.generation != generation {
             return;
         }
+        if agent.replaced {
+            self.agent_replaced(name);
+            return;
+        }
         agent.process = AgentProcess::Recovering;
         agent.generation += 1;
         let generation = agent.generation;
         let empty = agent.executors.is_empty();
         self.out.push(Output::Endpoint { agent: name.to_owned(), up: true });
+        self.managed_reconnect(name);
         if empty {
             self.agent_recovered(name, generation);
         } else {
@@ -187,49 +185,73 @@ impl Model {
         for container in silent {
             self.kill_container(&container);
         }
-        self.agent_registers(name);
+        if self.agents.get(name).is_some_and(|agent| !agent.link.cut) {
+            // A real agent sends what is pending when it has recovered, and once more when it has registered.
+            self.agent_registers(name, 2);
+        }
     }
 
-    fn agent_registers(&mut self, name: &str) {
-        let Some(agent) = self.agents.get(name) else { return };
+    /// The agent is there again for the master; what is pending goes out so many times.
+    pub(super) fn agent_registers(&mut self, name: &str, times: usize) {
+        if !self.masters.leads() {
+            // It turns to the next master when there is one.
+            return;
+        }
+        let now = self.now;
+        let Some(agent) = self.agents.get_mut(name) else { return };
+        agent.link.disconnects += 1;
+        agent.reregistered_at = Some(now);
         let (agent_id, was) = (agent.id.clone(), agent.registration);
         agent_registration(self, name, Registration::Registered);
-        if matches!(was, Registration::Unreachable { .. }) {
+        let was_lost = matches!(was, Registration::Unreachable { .. });
+        if was_lost {
             self.restore_tasks(&agent_id);
         }
-        // A real agent sends what is pending when it has recovered, and once more when it has registered.
-        let pending: Vec<TaskKey> = self
-            .agents
-            .get(name)
-            .into_iter()
-            .flat_map(|agent| &agent.updates)
+        self.learn_from_agent(name);
+        self.agent_catches_up(name, times);
+        if was_lost || was == Registration::Recovered {
+            self.allocate();
+        }
+    }
+
+    /// Agent and master tell each other what they could not: updates, KILLs, frameworks that are over.
+    pub(super) fn agent_catches_up(&mut self, name: &str, times: usize) {
+        let Some(agent) = self.agents.get(name) else { return };
+        let agent_id = agent.id.clone();
+        let pending: Vec<TaskKey> = agent
+            .updates
+            .iter()
             .filter(|(_, stream)| !stream.pending.is_empty())
             .map(|(key, _)| key.clone())
             .collect();
-        for key in pending.iter().chain(&pending) {
-            self.forward(name, key);
+        let mut over: Vec<FrameworkId> =
+            agent.executors.keys().map(|(framework, _)| framework.clone()).collect();
+        over.retain(|framework| !self.frameworks.contains_key(framework));
+        over.dedup();
+        for _ in 0..times {
+            for key in &pending {
+                self.forward(name, key);
+            }
         }
         for key in self.tasks_on(&agent_id) {
             if let Some(kill) = self.tasks.get_mut(&key).and_then(|task| task.kill.take()) {
                 self.kill_on_agent(&key, kill.kill_policy);
             }
         }
-        if matches!(was, Registration::Unreachable { .. }) {
-            self.allocate();
+        for framework in over {
+            self.shut_down_framework(name, &framework);
         }
     }
 
     /// Tells of the tasks of an agent that was given up and is back.
     fn restore_tasks(&mut self, agent: &overlord_mesos::v1::AgentId) {
-        let back: Vec<TaskKey> = self
-            .tasks
-            .iter()
-            .filter(|(_, task)| task.agent == *agent && task.unreachable_since.is_some())
-            .map(|(key, _)| key.clone())
-            .collect();
-        for key in back {
+        for key in self.tasks_of_agent(agent) {
             let Some(task) = self.tasks.get_mut(&key) else { continue };
-            task.unreachable_since = None;
+            if task.unreachable_since.take().is_none() {
+                continue;
+            }
+            // What the agent knows of it counts again.
+            task.statuses.retain(|status| status.unreachable_time.is_none());
             if task.state.is_terminal() {
                 continue;
             }
@@ -241,64 +263,17 @@ impl Model {
             }
         }
     }
-
-    /// An agent with an empty work directory takes the place of this one.
-    fn agent_replaced(&mut self, name: &str) {
-        self.agent_down(name);
-        let Some(agent) = self.agents.get(name) else { return };
-        let (old_id, host, was) = (agent.id.clone(), agent.address.ip(), agent.registration);
-        let containers: Vec<_> =
-            agent.executors.values().map(|executor| executor.container.clone()).collect();
-        for container in containers {
-            self.kill_container(&container);
-            self.containers.remove(&container);
-        }
-        let message = format!("Agent {host} removed: a new agent registered at the same address");
-        let held: Vec<TaskKey> =
-            self.tasks.iter().filter(|(_, task)| task.agent == old_id).map(|(key, _)| key.clone()).collect();
-        for key in held {
-            let live =
-                self.tasks.get(&key).is_some_and(|t| !t.state.is_terminal() && t.unreachable_since.is_none());
-            self.release_task(&key);
-            self.tasks.remove(&key);
-            if live {
-                let (task, agent) = (key.1.clone(), Some(old_id.clone()));
-                let reason = "REASON_AGENT_REMOVED";
-                let status =
-                    self.master_status(&key.0, task, agent, TaskState::Lost, reason, message.clone());
-                self.send_status(&key.0, status);
-            }
-        }
-        if !matches!(was, Registration::Unreachable { .. }) {
-            self.announce_failure(&old_id);
-        }
-        self.agent_names.remove(&old_id);
-        let new_id = self.new_agent_id();
-        self.agent_names.insert(new_id.clone(), name.to_owned());
-        let Some(agent) = self.agents.get_mut(name) else { return };
-        agent.id = new_id;
-        agent.updates.clear();
-        agent.free = agent.total.clone();
-        agent.process = AgentProcess::Up;
-        agent.generation += 1;
-        for (key, executor) in std::mem::take(&mut agent.executors) {
-            self.discharge(&key.0, &executor.role, &executor.pool);
-        }
-        self.out.push(Output::Endpoint { agent: name.to_owned(), up: true });
-        agent_registration(self, name, Registration::Registered);
-        self.allocate();
-    }
 }
 
 /// Changes the master's view of an agent: only a registered one is offered.
-fn agent_registration(model: &mut Model, name: &str, registration: Registration) {
+pub(super) fn agent_registration(model: &mut Model, name: &str, registration: Registration) {
     let Some(agent) = model.agents.get_mut(name) else { return };
-    agent.registration = registration;
-    model.changes += 1;
+    let was = std::mem::replace(&mut agent.registration, registration);
     if registration != Registration::Registered {
         model.allocatable.remove(name);
-    } else if agent.free.is_allocatable() {
+    } else if !agent.deactivated && agent.free.is_allocatable() {
         model.allocatable.insert(name.to_owned());
         model.allocate_by(model.now);
     }
+    model.registration_changed(name, was);
 }

@@ -5,13 +5,16 @@ use overlord_mesos::v1::{
     executor::{Acknowledged, Call, CallType, Data, Event, EventType, Subscribe, Subscribed, Update},
     scheduler,
 };
-use serde_json::json;
 
 use super::{
     Answer, Model, Output, StreamKey, executor_key, launch,
+    managed::{ExecutorKind, container_status},
     types::{AgentProcess, ExecutorKey, ExecutorState, Task, TaskKey, Timer},
     validate,
 };
+
+/// Between signs of life to executors (`DEFAULT_EXECUTOR_HEARTBEAT_INTERVAL` in slave/constants.hpp).
+const HEARTBEAT: std::time::Duration = std::time::Duration::from_secs(30 * 60);
 
 impl Model {
     pub(super) fn executor_call(&mut self, name: &str, call: Call) -> Answer {
@@ -28,7 +31,8 @@ impl Model {
         if of_framework.next().is_none() {
             return Answer::refused(400, "Framework cannot be found");
         }
-        let Some(executor) = agent.executors.get(&key) else {
+        // Those that are part of the agent do not call it.
+        let Some(executor) = agent.executors.get(&key).filter(|e| e.kind == ExecutorKind::Custom) else {
             return Answer::refused(400, "Executor cannot be found");
         };
         let subscribed = executor.state != ExecutorState::Registering && executor.resubscribed;
@@ -51,15 +55,25 @@ impl Model {
                     message: Some(message),
                     ..scheduler::Event::default()
                 };
-                self.send_to(&key.0, event);
+                if agent.is_reached() {
+                    self.send_to(&key.0, event);
+                }
             }
-            CallType::Unknown => {}
+            CallType::Heartbeat | CallType::Unknown => {}
         }
         Answer::Accepted
     }
 
+    pub(super) fn executor_heartbeat(&mut self, stream: StreamKey) {
+        if self.executor_streams.contains_key(&stream) {
+            self.send_executor(stream, Event { kind: EventType::Heartbeat, ..Event::default() });
+            self.after(HEARTBEAT, Timer::ExecutorHeartbeat(stream));
+        }
+    }
+
     fn executor_subscribes(&mut self, name: &str, key: &ExecutorKey, subscribe: Subscribe) -> Answer {
         let stream = self.new_stream();
+        self.after(HEARTBEAT, Timer::ExecutorHeartbeat(stream));
         let answer = Answer::Subscribed { stream, stream_id: String::new() };
         let framework_info = self.frameworks.get(&key.0).map(|f| f.info.clone()).unwrap_or_default();
         let Some(agent) = self.agents.get_mut(name) else { return Answer::Unavailable };
@@ -93,9 +107,7 @@ impl Model {
         for update in subscribe.unacknowledged_updates {
             self.executor_update(name, key, update);
         }
-        for task in &queued {
-            self.hand_over(stream, &(key.0.clone(), task.clone()));
-        }
+        self.hand_over(stream, key, name, &queued);
         if again {
             // What was sent to it and never arrived.
             let arrived: Vec<&TaskId> =
@@ -111,29 +123,26 @@ impl Model {
         answer
     }
 
-    fn executor_update(&mut self, name: &str, key: &ExecutorKey, update: Update) {
+    pub(super) fn executor_update(&mut self, name: &str, key: &ExecutorKey, update: Update) {
         let mut status = update.status;
         let task_key: TaskKey = (key.0.clone(), status.task_id.clone());
         let Some(agent) = self.agents.get(name) else { return };
         let Some(executor) = agent.executors.get(key) else { return };
-        if self.tasks.get(&task_key).is_some_and(|task: &Task| !task.state.is_terminal()) {
-            let mut container = json!({
-                "container_id": {"value": executor.container.as_str()},
-                "network_infos": [
-                    {"ip_addresses": [{"protocol": "IPv4", "ip_address": agent.address.ip().to_string()}]},
-                ],
-            });
-            if let (Some(pid), Some(fields)) = (executor.pid, container.as_object_mut()) {
-                fields.insert("executor_pid".to_owned(), pid.into());
-            }
-            status.container_status = Some(container);
+        // Of other tasks, and of those whose end the framework has acknowledged, the agent passes on what it is
+        // told, and says nothing to the executor.
+        let known = self.tasks.get(&task_key).is_some_and(|task: &Task| task.executor == key.1);
+        if known {
+            status.container_status = Some(container_status(agent, executor, &status.task_id, status.state));
+        }
+        if agent.drain.is_some() && matches!(status.state, TaskState::Killing | TaskState::Killed) {
+            status.reason = Some("REASON_AGENT_DRAINING".to_owned());
         }
         let acknowledged =
             Acknowledged { task_id: status.task_id.clone(), uuid: status.uuid.clone().unwrap_or_default() };
         let stream = executor.stream;
         self.take_update(name, &task_key, status);
         // The agent has written it down, whatever becomes of it further on.
-        if let Some(stream) = stream {
+        if let Some(stream) = stream.filter(|_| known) {
             self.send_executor(
                 stream,
                 Event { kind: EventType::Acknowledged, acknowledged: Some(acknowledged), ..Event::default() },
@@ -142,7 +151,7 @@ impl Model {
     }
 
     pub(super) fn message_to_executor(&mut self, framework: &FrameworkId, message: &scheduler::Message) {
-        let Some(agent) = self.agent_by_id(&message.agent_id).filter(|agent| agent.is_registered()) else {
+        let Some(agent) = self.agent_by_id(&message.agent_id).filter(|agent| agent.is_reached()) else {
             return;
         };
         let executor = agent.executors.get(&executor_key(framework, &message.executor_id));
@@ -156,12 +165,18 @@ impl Model {
     }
 
     pub(super) fn executor_started(&mut self, container: &ContainerId, pid: Option<u32>) {
+        if self.managed_started(container, pid) {
+            return;
+        }
         if let Some(executor) = self.executor_of(container) {
             executor.pid = pid;
         }
     }
 
     pub(super) fn executor_not_started(&mut self, container: &ContainerId, message: &str) {
+        if self.managed_not_started(container, message) {
+            return;
+        }
         if let Some(executor) = self.executor_of(container) {
             let text = format!("Failed to launch container: {message}");
             executor.cause = Some((text, "REASON_CONTAINER_LAUNCH_FAILED"));
@@ -171,6 +186,9 @@ impl Model {
     }
 
     pub(super) fn executor_exited(&mut self, container: &ContainerId, status: i32) {
+        if self.managed_exited(container, status) {
+            return;
+        }
         let Some((name, key)) = self.containers.remove(container) else { return };
         let Some(agent) = self.agents.get_mut(&name) else { return };
         let up = agent.process == AgentProcess::Up;
@@ -191,13 +209,18 @@ impl Model {
     /// up; of one that it finds gone when it starts there is no FAILURE.
     pub(super) fn bury(&mut self, name: &str, key: &ExecutorKey, seen: bool) {
         let Some(agent) = self.agents.get_mut(name) else { return };
-        let agent_id = agent.id.clone();
+        let (agent_id, reached) = (agent.id.clone(), agent.is_reached());
         let Some(executor) = agent.executors.remove(key) else { return };
+        self.containers.remove(&executor.container);
+        for managed in executor.managed.tasks.values() {
+            self.nested.remove(&managed.container);
+        }
+        self.leave_if_empty(name);
         if !self.frameworks.contains_key(&key.0) {
             return;
         }
-        self.changes += 1;
-        if seen {
+        // Of an executor that the agent made up for a task, the framework knows nothing.
+        if seen && reached && executor.kind != ExecutorKind::Command {
             let failure = scheduler::Failure {
                 agent_id: Some(agent_id),
                 executor_id: Some(key.1.clone()),
@@ -247,7 +270,13 @@ impl Model {
                 self.after(grace, Timer::Grace(container));
             }
             // It hears nothing; it is told when it subscribes, and killed if it does not.
-            _ => self.after(grace, Timer::Grace(container)),
+            _ => {
+                let managed = executor.kind != ExecutorKind::Custom;
+                self.after(grace, Timer::Grace(container));
+                if managed {
+                    self.managed_shut_down(name, key);
+                }
+            }
         }
     }
 
@@ -260,7 +289,33 @@ impl Model {
     /// Shuts down what a removed framework runs on an agent, and forgets what it still had to report.
     pub(super) fn shut_down_framework(&mut self, name: &str, id: &FrameworkId) {
         let Some(agent) = self.agents.get_mut(name) else { return };
+        let cut = agent.link.cut;
+        let first = executor_key(id, &overlord_mesos::v1::ExecutorId::default());
+        let own: Vec<ExecutorKey> = agent
+            .executors
+            .range(first..)
+            .take_while(|((owner, _), _)| owner == id)
+            .map(|(key, _)| key.clone())
+            .collect();
+        for key in own {
+            // An agent that is not reached is told when it is.
+            if !cut {
+                self.shut_down_executor(name, &key);
+            }
+            let Some(executor) = self.agents.get_mut(name).and_then(|a| a.executors.get_mut(&key)) else {
+                continue;
+            };
+            if !cut {
+                executor.tasks.clear();
+                executor.queued.clear();
+            }
+            let (role, pool) = (executor.role.clone(), std::mem::take(&mut executor.pool));
+            // The master gives the resources out again at once, before the executor is gone.
+            self.release(id, &role, name, &pool);
+        }
         let first = (id.clone(), TaskId::default());
+        // Also what its executors said just now.
+        let Some(agent) = self.agents.get_mut(name) else { return };
         let reported: Vec<TaskKey> = agent
             .updates
             .range(first..)
@@ -270,27 +325,12 @@ impl Model {
         for key in reported {
             agent.updates.remove(&key);
         }
-        let first = executor_key(id, &overlord_mesos::v1::ExecutorId::default());
-        let own: Vec<ExecutorKey> = agent
-            .executors
-            .range(first..)
-            .take_while(|((owner, _), _)| owner == id)
-            .map(|(key, _)| key.clone())
-            .collect();
-        for key in own {
-            self.shut_down_executor(name, &key);
-            let Some(executor) = self.agents.get_mut(name).and_then(|a| a.executors.get_mut(&key)) else {
-                continue;
-            };
-            executor.tasks.clear();
-            executor.queued.clear();
-            let (role, pool) = (executor.role.clone(), std::mem::take(&mut executor.pool));
-            // The master gives the resources out again at once, before the executor is gone.
-            self.release(id, &role, name, &pool);
-        }
     }
 
     pub(super) fn kill_container(&mut self, container: &ContainerId) {
+        if self.managed_destroy(container) {
+            return;
+        }
         if let Some(executor) = self.executor_of(container)
             && executor.exited.is_none()
         {
@@ -309,7 +349,7 @@ impl Model {
         let Some(agent) = self.agents.get_mut(name) else { return };
         let mut cut: Vec<StreamKey> = Vec::new();
         for executor in agent.executors.values_mut() {
-            executor.resubscribed = false;
+            executor.resubscribed = executor.kind != ExecutorKind::Custom;
             cut.extend(executor.stream.take());
         }
         for stream in cut {

@@ -1,10 +1,18 @@
 //! What goes into the model and what comes out.
 
-use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf};
+use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use overlord_mesos::v1::{
     AgentId, CommandInfo, ContainerId, ExecutorId, FrameworkId, TaskId, TaskState, executor, scheduler,
 };
+use serde_json::Value;
+
+use super::{
+    faults::AgentFault,
+    probe::{Probe, ProbeOutcome, ProbeUse},
+};
+
+pub use super::operator::OperatorCall;
 
 /// Names one subscription, of a scheduler or an executor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -22,13 +30,10 @@ pub enum Input {
         /// The call.
         call: Box<scheduler::Call>,
     },
-    /// A scheduler call that Mesos knows and this model ignores (REQUEST, inverse offers, operations).
-    SchedulerOther {
-        /// The `Mesos-Stream-Id` that came with it.
-        stream_id: Option<String>,
-        /// Whose it is.
-        framework_id: Option<FrameworkId>,
-    },
+    /// A call of an operator.
+    Operator(Box<OperatorCall>),
+    /// Something happens to the leading master.
+    Master(MasterFault),
     /// A call of an executor to an agent.
     Executor {
         /// The agent's name.
@@ -59,6 +64,15 @@ pub enum Input {
         /// Its raw wait status.
         status: i32,
     },
+    /// A task was looked at.
+    Probed {
+        /// Which.
+        container: ContainerId,
+        /// For what.
+        which: ProbeUse,
+        /// What was seen.
+        outcome: ProbeOutcome,
+    },
     /// Something happens to an agent.
     Agent {
         /// The agent's name.
@@ -68,17 +82,23 @@ pub enum Input {
     },
 }
 
-/// What can happen to an agent. Its executors live on in each case but the last.
+/// What can happen to the leading master.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum AgentFault {
-    /// Its process dies, or nobody reaches it any more.
-    Lost,
-    /// It starts again with its work directory.
-    Return,
-    /// It dies and starts again.
-    Restart,
-    /// It starts with an empty work directory: a new agent at the same address.
-    NewId,
+pub enum MasterFault {
+    /// Its process dies. Connections break; agents and executors live on.
+    Kill,
+    /// One starts again, with another id, at the same address or, with followers, at the next one's.
+    Start {
+        /// Whether it remembers the agents (`--registry=replicated_log`), or nothing (`in_memory`).
+        keep_registry: bool,
+    },
+    /// It dies, and the next one is elected a while later.
+    Failover {
+        /// After how long.
+        after: Duration,
+        /// Whether the next one knows the agents of the dead one.
+        keep_registry: bool,
+    },
 }
 
 /// What the model wants done.
@@ -94,6 +114,19 @@ pub enum Output {
     Start(Box<StartExecutor>),
     /// Kill everything in a container.
     Kill(ContainerId),
+    /// Ask everything in a container to end.
+    Terminate(ContainerId),
+    /// Look whether a task is well.
+    Probe(Box<Probe>),
+    /// An event for an operator's stream, as JSON.
+    Operator(StreamKey, Arc<Value>),
+    /// Whether a master's endpoint takes connections.
+    Master {
+        /// Which of the masters; the first one is 0.
+        index: usize,
+        /// Up or down.
+        up: bool,
+    },
     /// Whether the agent's endpoint takes connections.
     Endpoint {
         /// The agent's name.
@@ -108,6 +141,8 @@ pub enum Output {
 pub enum Answer {
     /// 202.
     Accepted,
+    /// 200, with a body if it is not null.
+    Done(Value),
     /// 200, with a stream.
     Subscribed {
         /// Where its events come.
@@ -153,6 +188,10 @@ pub struct StartExecutor {
     pub environment: BTreeMap<String, String>,
     /// Its working directory: the run directory, which the launcher makes.
     pub directory: PathBuf,
+    /// Whom it runs as, where the agent may choose.
+    pub user: Option<String>,
+    /// Where the agent keeps what it fetched for more than one.
+    pub cache: PathBuf,
 }
 
 /// A Mesos task as the master knows it.
@@ -183,6 +222,8 @@ pub enum AgentState {
     Disconnected,
     /// It does not, for longer.
     Unreachable,
+    /// The master does not know it any more: unregistered, marked gone, or its machine is down.
+    Removed,
 }
 
 /// An agent.

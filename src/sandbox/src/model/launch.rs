@@ -1,34 +1,87 @@
 //! Launching tasks, and the executors they need.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    path::{Path, PathBuf},
+};
 
 use overlord_mesos::v1::{
-    CommandInfo, ContainerId, ExecutorId, ExecutorInfo, FrameworkId, TaskState, executor,
+    AllocationInfo, CommandInfo, ContainerId, ExecutorId, ExecutorInfo, ExecutorType, FrameworkId, Resource,
+    TaskGroup, TaskId, TaskInfo, TaskState, executor,
 };
 
 use super::{
     Model, Output, StartExecutor,
     accept::GoodTask,
     executor_key,
-    types::{Executor, ExecutorKey, ExecutorState, Task, TaskKey, Timer},
+    managed::{ExecutorKind, Managed},
+    pool::Pool,
+    types::{Agent, Executor, ExecutorKey, ExecutorState, Task, TaskKey, Timer},
 };
 
 /// The agent's default path for executors.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
+/// What the master sends an agent to run.
+#[derive(Debug)]
+pub(crate) struct Launch {
+    pub(crate) tasks: Vec<TaskKey>,
+    kind: ExecutorKind,
+    info: ExecutorInfo,
+    pub(crate) role: String,
+    /// What the executor takes, if it is new.
+    pub(crate) pool: Pool,
+    is_group: bool,
+}
+
 impl Model {
     /// Puts a checked task on its agent. Its resources are charged already, as part of the offer.
     pub(super) fn launch(&mut self, framework: &FrameworkId, name: &str, role: &str, good: GoodTask) {
-        let key: TaskKey = (framework.clone(), good.info.task_id.clone());
-        let executor = good.info.executor.clone();
-        let executor_id = executor
-            .as_ref()
-            .map_or_else(|| ExecutorId::new(key.1.as_str()), |info| info.executor_id.clone());
+        let (kind, info) = match &good.info.executor {
+            Some(info) => (kind_of(info), info.clone()),
+            None => (ExecutorKind::Command, command_executor(framework, role, &good.info)),
+        };
+        let pool = good.executor.unwrap_or_default();
+        let key = self.admit(framework, role, &info.executor_id, good.info, good.pool);
+        let launch = Launch { tasks: vec![key], kind, info, role: role.to_owned(), pool, is_group: false };
+        self.send_launch(name, launch);
+    }
+
+    /// Puts a checked task group on its agent.
+    pub(super) fn launch_group(
+        &mut self,
+        framework: &FrameworkId,
+        name: &str,
+        role: &str,
+        info: ExecutorInfo,
+        executor: Option<Pool>,
+        tasks: Vec<GoodTask>,
+    ) {
+        let mut keys = Vec::with_capacity(tasks.len());
+        for mut good in tasks {
+            good.info.executor = Some(info.clone());
+            keys.push(self.admit(framework, role, &info.executor_id, good.info, good.pool));
+        }
+        let (kind, pool) = (kind_of(&info), executor.unwrap_or_default());
+        let launch = Launch { tasks: keys, kind, info, role: role.to_owned(), pool, is_group: true };
+        self.send_launch(name, launch);
+    }
+
+    /// The master's record of a task.
+    fn admit(
+        &mut self,
+        framework: &FrameworkId,
+        role: &str,
+        executor: &ExecutorId,
+        info: TaskInfo,
+        pool: Pool,
+    ) -> TaskKey {
+        let key: TaskKey = (framework.clone(), info.task_id.clone());
         let task = Task {
-            agent: good.info.agent_id.clone(),
-            executor: executor_id,
+            agent: info.agent_id.clone(),
+            executor: executor.clone(),
             role: role.to_owned(),
-            pool: good.pool,
+            pool,
             state: TaskState::Staging,
             shown: TaskState::Staging,
             container_status: None,
@@ -36,51 +89,97 @@ impl Model {
             released: false,
             unreachable_since: None,
             kill: None,
-            info: good.info,
+            statuses: Vec::new(),
+            forgotten: false,
+            info,
         };
-        self.tasks.insert(key.clone(), task);
-        self.changes += 1;
-        let Some(info) = executor else {
-            let text = "Failed to launch container: this Mesos has no command executor, only custom ones";
-            self.agent_update(name, &key, TaskState::Failed, "REASON_CONTAINER_LAUNCH_FAILED", text);
-            return;
-        };
-        let executor_key = executor_key(framework, &info.executor_id);
-        if let Some(pool) = good.executor {
-            self.start_executor(name, role, &executor_key, info, pool);
+        self.insert_task(key.clone(), task);
+        key
+    }
+
+    fn send_launch(&mut self, name: &str, launch: Launch) {
+        match self.agents.get_mut(name) {
+            Some(agent) if agent.link.cut => agent.link.held.push(launch),
+            _ => self.launch_on_agent(name, launch),
         }
-        let Some(executor) = self.agents.get_mut(name).and_then(|a| a.executors.get_mut(&executor_key))
-        else {
+    }
+
+    /// The agent gets tasks to run.
+    pub(super) fn launch_on_agent(&mut self, name: &str, launch: Launch) {
+        let Launch { tasks, kind, info, role, pool, is_group } = launch;
+        let Some(framework) = tasks.first().map(|(framework, _)| framework.clone()) else { return };
+        let key = executor_key(&framework, &info.executor_id);
+        let runs = self.agents.get(name).is_some_and(|agent| agent.executors.contains_key(&key));
+        if !runs {
+            self.start_executor(name, &role, &key, kind, info, pool);
+        }
+        let Some(executor) = self.agents.get_mut(name).and_then(|a| a.executors.get_mut(&key)) else {
             return;
         };
-        executor.tasks.insert(key.1.clone());
+        let ids: Vec<TaskId> = tasks.iter().map(|(_, task)| task.clone()).collect();
+        executor.tasks.extend(ids.iter().cloned());
+        if is_group {
+            executor.groups.push(ids.iter().cloned().collect());
+        }
         match (executor.state, executor.stream) {
-            (ExecutorState::Registered, Some(stream)) => self.hand_over(stream, &key),
+            (ExecutorState::Registered, Some(stream)) => self.hand_over(stream, &key, name, &ids),
+            (ExecutorState::Registered, None) if executor.kind != ExecutorKind::Custom => {
+                self.managed_group_begins(name, &key, &ids);
+            }
             // The agent sends into a closed connection; what became of it shows when the executor subscribes.
             (ExecutorState::Registered, None) => {}
-            (ExecutorState::Registering, _) => executor.queued.push_back(key.1),
+            (ExecutorState::Registering, _) => executor.queued.extend(ids),
             (ExecutorState::Terminating, _) => {
-                self.agent_update(
-                    name,
-                    &key,
-                    TaskState::Dropped,
-                    "REASON_EXECUTOR_TERMINATED",
-                    "Executor terminating/terminated",
-                );
+                for task in &tasks {
+                    let text = "Executor terminating/terminated";
+                    self.agent_update(name, task, TaskState::Dropped, "REASON_EXECUTOR_TERMINATED", text);
+                }
             }
         }
     }
 
-    /// Gives a task to its executor.
-    pub(super) fn hand_over(&mut self, stream: super::StreamKey, key: &TaskKey) {
-        let Some(task) = self.tasks.get(key) else { return };
-        let launch = executor::Launch { task: task.info.clone() };
-        let event = executor::Event {
-            kind: executor::EventType::Launch,
-            launch: Some(launch),
-            ..executor::Event::default()
-        };
-        self.send_executor(stream, event);
+    /// Gives tasks to their executor, in order, those of a group together.
+    pub(super) fn hand_over(
+        &mut self,
+        stream: super::StreamKey,
+        key: &ExecutorKey,
+        name: &str,
+        tasks: &[TaskId],
+    ) {
+        let Some(executor) = self.agents.get(name).and_then(|agent| agent.executors.get(key)) else { return };
+        let mut given: BTreeSet<TaskId> = BTreeSet::new();
+        let mut events = Vec::new();
+        for task in tasks {
+            if given.contains(task) {
+                continue;
+            }
+            let group = executor.groups.iter().find(|group| group.contains(task));
+            let info = |task: &TaskId| self.tasks.get(&(key.0.clone(), task.clone())).map(|t| t.info.clone());
+            if group.is_some() {
+                let together = tasks.iter().filter(|other| group.is_some_and(|group| group.contains(*other)));
+                let together: Vec<TaskInfo> = together
+                    .inspect(|other| {
+                        given.insert((*other).clone());
+                    })
+                    .filter_map(info)
+                    .map(|task| TaskInfo { executor: None, ..task })
+                    .collect();
+                events.push(executor::Event {
+                    kind: executor::EventType::LaunchGroup,
+                    launch_group: Some(executor::LaunchGroup { task_group: TaskGroup { tasks: together } }),
+                    ..executor::Event::default()
+                });
+            } else if let Some(task) = info(task) {
+                events.push(executor::Event {
+                    kind: executor::EventType::Launch,
+                    launch: Some(executor::Launch { task }),
+                    ..executor::Event::default()
+                });
+            }
+        }
+        for event in events {
+            self.send_executor(stream, event);
+        }
     }
 
     fn start_executor(
@@ -88,59 +187,32 @@ impl Model {
         name: &str,
         role: &str,
         key: &ExecutorKey,
+        kind: ExecutorKind,
         info: ExecutorInfo,
-        pool: super::pool::Pool,
+        pool: Pool,
     ) {
         let container = ContainerId::new(self.new_uuid());
-        let checkpoint = self.frameworks.get(&key.0).is_some_and(super::Framework::checkpoints);
-        let Some(agent) = self.agents.get_mut(name) else { return };
-        let (framework, executor) = (key.0.as_str(), key.1.as_str());
-        let directory = agent
-            .work_dir
-            .join("slaves")
-            .join(agent.id.as_str())
-            .join("frameworks")
-            .join(framework)
-            .join("executors")
-            .join(executor)
-            .join("runs")
-            .join(container.as_str());
+        let Some(agent) = self.agents.get(name) else { return };
+        let directory = run_directory(agent, key, &container);
         let command = info.command.clone().unwrap_or_default();
-        let directory_text = directory.display().to_string();
-        let grace = grace_text(&info, self.timings.shutdown_grace);
-        let fixed = [
-            ("LIBPROCESS_IP", agent.address.ip().to_string()),
-            ("LIBPROCESS_PORT", "0".to_owned()),
-            ("MESOS_AGENT_ENDPOINT", agent.address.to_string()),
-            ("MESOS_CHECKPOINT", if checkpoint { "1" } else { "0" }.to_owned()),
-            ("MESOS_DIRECTORY", directory_text.clone()),
-            ("MESOS_EXECUTOR_ID", executor.to_owned()),
-            ("MESOS_EXECUTOR_SHUTDOWN_GRACE_PERIOD", grace),
-            ("MESOS_FRAMEWORK_ID", framework.to_owned()),
-            ("MESOS_HTTP_COMMAND_EXECUTOR", "0".to_owned()),
-            ("MESOS_RECOVERY_TIMEOUT", duration_text(self.timings.recovery)),
-            ("MESOS_SANDBOX", directory_text.clone()),
-            ("MESOS_SLAVE_ID", agent.id.to_string()),
-            ("MESOS_SLAVE_PID", format!("slave(1)@{}", agent.address)),
-            ("MESOS_SUBSCRIPTION_BACKOFF_MAX", duration_text(self.timings.reregistration)),
-            ("PWD", directory_text),
-        ];
-        let mut environment = BTreeMap::from([("PATH".to_owned(), PATH.to_owned())]);
-        environment.extend(own_variables(&command));
-        environment.extend(fixed.map(|(name, value)| (name.to_owned(), value)));
-        let start = StartExecutor {
+        let start = (kind == ExecutorKind::Custom).then(|| StartExecutor {
             agent: name.to_owned(),
             agent_id: agent.id.clone(),
             agent_endpoint: agent.address,
             framework_id: key.0.clone(),
             executor_id: key.1.clone(),
             container: container.clone(),
+            environment: self.environment(agent, key, &info, &command, &directory),
+            user: self.user_of(key, &command),
+            cache: cache_directory(agent),
             command,
-            environment,
             directory,
-        };
+        });
         let record = Executor {
             info,
+            kind,
+            managed: Managed::default(),
+            groups: Vec::new(),
             container: container.clone(),
             state: ExecutorState::Registering,
             stream: None,
@@ -153,10 +225,98 @@ impl Model {
             exited: None,
             resubscribed: true,
         };
+        let Some(agent) = self.agents.get_mut(name) else { return };
         agent.executors.insert(key.clone(), record);
         self.containers.insert(container.clone(), (name.to_owned(), key.clone()));
-        self.out.push(Output::Start(Box::new(start)));
-        self.after(self.timings.registration, Timer::Registration(container));
+        match start {
+            Some(start) => {
+                self.out.push(Output::Start(Box::new(start)));
+                self.after(self.timings.registration, Timer::Registration(container));
+            }
+            None => self.after(self.timings.executor_start, Timer::Begin(container)),
+        }
+    }
+
+    /// Everything an executor, or a task of the agent's own ones, finds in its environment.
+    pub(super) fn environment(
+        &self,
+        agent: &Agent,
+        key: &ExecutorKey,
+        info: &ExecutorInfo,
+        command: &CommandInfo,
+        directory: &Path,
+    ) -> BTreeMap<String, String> {
+        let checkpoint = self.frameworks.get(&key.0).is_some_and(super::Framework::checkpoints);
+        let flag = |set: bool| if set { "1" } else { "0" }.to_owned();
+        let directory = directory.display().to_string();
+        let grace = grace_text(info, self.timings.shutdown_grace);
+        let fixed = [
+            ("LIBPROCESS_IP", agent.address.ip().to_string()),
+            ("LIBPROCESS_PORT", "0".to_owned()),
+            ("MESOS_AGENT_ENDPOINT", agent.address.to_string()),
+            ("MESOS_CHECKPOINT", flag(checkpoint)),
+            ("MESOS_DIRECTORY", directory.clone()),
+            ("MESOS_EXECUTOR_ID", key.1.as_str().to_owned()),
+            ("MESOS_EXECUTOR_SHUTDOWN_GRACE_PERIOD", grace),
+            ("MESOS_FRAMEWORK_ID", key.0.as_str().to_owned()),
+            ("MESOS_HTTP_COMMAND_EXECUTOR", flag(self.http_command_executor)),
+            ("MESOS_RECOVERY_TIMEOUT", duration_text(self.timings.recovery)),
+            ("MESOS_SANDBOX", directory.clone()),
+            ("MESOS_SLAVE_ID", agent.id.to_string()),
+            ("MESOS_SLAVE_PID", format!("slave(1)@{}", agent.address)),
+            ("MESOS_SUBSCRIPTION_BACKOFF_MAX", duration_text(self.timings.reregistration)),
+            ("PWD", directory),
+        ];
+        let mut environment = BTreeMap::from([("PATH".to_owned(), PATH.to_owned())]);
+        environment.extend(own_variables(command));
+        environment.extend(fixed.map(|(name, value)| (name.to_owned(), value)));
+        environment
+    }
+}
+
+/// Where an executor runs.
+pub(super) fn run_directory(agent: &Agent, key: &ExecutorKey, container: &ContainerId) -> PathBuf {
+    let mut directory = agent.work_dir.join("slaves").join(agent.id.as_str());
+    for part in ["frameworks", key.0.as_str(), "executors", key.1.as_str(), "runs", container.as_str()] {
+        directory.push(part);
+    }
+    directory
+}
+
+/// Where an agent keeps what it fetched for more than one.
+pub(super) fn cache_directory(agent: &Agent) -> PathBuf {
+    agent.work_dir.join("fetch")
+}
+
+fn kind_of(info: &ExecutorInfo) -> ExecutorKind {
+    if info.kind == Some(ExecutorType::Default) { ExecutorKind::Default } else { ExecutorKind::Custom }
+}
+
+/// The executor that the agent makes up for a task with a command.
+fn command_executor(framework: &FrameworkId, role: &str, task: &TaskInfo) -> ExecutorInfo {
+    let own = task.command.clone().unwrap_or_default();
+    let shown = own.value.as_deref().unwrap_or_default();
+    let name = format!("Command Executor (Task: {}) (Command: sh -c '{shown}')", task.task_id);
+    let command = CommandInfo {
+        shell: Some(false),
+        value: Some("mesos-executor".to_owned()),
+        arguments: vec!["mesos-executor".to_owned(), "--launcher_dir=/usr/libexec/mesos".to_owned()],
+        user: own.user,
+        ..CommandInfo::default()
+    };
+    // What the agent adds for it, beyond what was offered.
+    let mut resources = vec![Resource::scalar("cpus", 0.1), Resource::scalar("mem", 32.0)];
+    for resource in &mut resources {
+        resource.allocation_info = Some(AllocationInfo { role: Some(role.to_owned()) });
+    }
+    ExecutorInfo {
+        executor_id: ExecutorId::new(task.task_id.as_str()),
+        framework_id: Some(framework.clone()),
+        name: Some(name),
+        source: Some(task.task_id.to_string()),
+        command: Some(command),
+        resources,
+        ..ExecutorInfo::default()
     }
 }
 

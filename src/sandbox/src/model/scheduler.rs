@@ -9,6 +9,9 @@ use super::{Answer, Model, validate};
 
 impl Model {
     pub(super) fn scheduler_call(&mut self, stream_id: Option<&str>, call: Call) -> Answer {
+        if let Some(refusal) = self.master_refuses() {
+            return refusal;
+        }
         if let Err(text) = validate::scheduler_call(&call) {
             return Answer::refused(400, text);
         }
@@ -57,7 +60,23 @@ impl Model {
             CallType::Acknowledge => self.acknowledge(&id, &call.acknowledge.unwrap_or_default()),
             CallType::Reconcile => self.reconcile(&id, &call.reconcile.unwrap_or_default()),
             CallType::Message => self.message_to_executor(&id, &call.message.unwrap_or_default()),
-            CallType::Subscribe | CallType::Unknown => {}
+            CallType::AcceptInverseOffers => {
+                self.answer_inverse_offers(&id, &call.accept_inverse_offers.unwrap_or_default(), true);
+            }
+            CallType::DeclineInverseOffers => {
+                self.answer_inverse_offers(&id, &call.decline_inverse_offers.unwrap_or_default(), false);
+            }
+            CallType::AcknowledgeOperationStatus => {
+                self.acknowledge_operation(&id, &call.acknowledge_operation_status.unwrap_or_default());
+            }
+            CallType::ReconcileOperations => {
+                self.reconcile_operations(&id, &call.reconcile_operations.unwrap_or_default());
+            }
+            CallType::UpdateFramework => {
+                return self.update_framework(&id, call.update_framework.unwrap_or_default());
+            }
+            // The allocator of Mesos does not listen to REQUEST.
+            CallType::Request | CallType::Subscribe | CallType::Unknown => {}
         }
         Answer::Accepted
     }
@@ -72,7 +91,7 @@ impl Model {
             let text = "Failed to validate scheduler::Call: Expecting 'framework_id' to be present";
             return Err(Answer::refused(400, text));
         };
-        let Some(framework) = self.frameworks.get(&id) else {
+        let Some(framework) = self.frameworks.get(&id).filter(|framework| !framework.forgotten) else {
             return Err(Answer::refused(400, "Framework cannot be found"));
         };
         let Some((_, own)) = &framework.subscription else {
@@ -90,6 +109,11 @@ impl Model {
             return Err(Answer::refused(400, text));
         }
         Ok(id)
+    }
+
+    /// The principal that a framework subscribed with, for calls that come with credentials.
+    pub(crate) fn principal_of(&self, id: &FrameworkId) -> Option<&str> {
+        self.frameworks.get(id)?.info.principal.as_deref()
     }
 
     fn revive(&mut self, id: &FrameworkId, roles: &[String]) {

@@ -1,14 +1,13 @@
 //! KILL, RECONCILE, and what the master says about tasks by itself.
 
 use overlord_mesos::v1::{
-    AgentId, CapabilityType, FrameworkId, Source, TaskId, TaskState, TaskStatus, executor,
+    AgentId, CapabilityType, FrameworkId, Source, TaskId, TaskState, TaskStatus, TimeInfo,
     scheduler::{Kill, Reconcile, ReconcileTask},
 };
-use serde_json::json;
 
 use super::{
     Model,
-    types::{ExecutorState, Registration, TaskKey},
+    types::{Registration, TaskKey},
 };
 
 impl Model {
@@ -50,69 +49,40 @@ impl Model {
 
     pub(super) fn kill(&mut self, id: &FrameworkId, kill: Kill) {
         let key: TaskKey = (id.clone(), kill.task_id.clone());
-        let known = self.tasks.get(&key).filter(|task| task.unreachable_since.is_none());
+        let known = self.tasks.get(&key).filter(|task| task.unreachable_since.is_none() && !task.forgotten);
         let Some(task) = known else {
             // KILL of what the master does not know is a question about it.
-            self.reconcile_one(id, &ReconcileTask { task_id: kill.task_id, agent_id: kill.agent_id });
+            let question = ReconcileTask { task_id: kill.task_id, agent_id: kill.agent_id };
+            let waiting = self.waits_for_agents();
+            self.reconcile_one(id, &question, waiting);
             return;
         };
         if task.state.is_terminal() {
             return;
         }
         let agent_id = task.agent.clone();
-        let connected = self.agent_by_id(&agent_id).is_some_and(|agent| agent.is_registered());
+        let connected = self.agent_by_id(&agent_id).is_some_and(|agent| agent.is_reached());
         if connected {
-            self.kill_on_agent(&key, kill.kill_policy);
+            if !self.loses_kill(&agent_id) {
+                self.kill_on_agent(&key, kill.kill_policy);
+            }
         } else if let Some(task) = self.tasks.get_mut(&key) {
             task.kill = Some(kill);
         }
     }
 
-    /// Tells the executor, or takes the task back that it was not given yet.
-    pub(super) fn kill_on_agent(&mut self, key: &TaskKey, policy: Option<overlord_mesos::v1::KillPolicy>) {
-        let Some(task) = self.tasks.get(key) else { return };
-        let executor_key = (key.0.clone(), task.executor.clone());
-        let agent_id = task.agent.clone();
-        let Some(name) = self.agent_names.get(&agent_id).cloned() else { return };
-        let executor = self.agents.get_mut(&name).and_then(|a| a.executors.get_mut(&executor_key));
-        let Some(executor) = executor else { return };
-        if let Some(position) = executor.queued.iter().position(|task| *task == key.1) {
-            executor.queued.remove(position);
-            let (container, idle) = (executor.container.clone(), executor.queued.is_empty());
-            let unused = idle && executor.state == ExecutorState::Registering && executor.tasks.len() <= 1;
-            self.agent_update(
-                &name,
-                key,
-                TaskState::Killed,
-                "REASON_TASK_KILLED_DURING_LAUNCH",
-                "Killed before delivery to the executor",
-            );
-            if unused {
-                // An executor that has not registered and has nothing to do is not waited for.
-                self.kill_container(&container);
-            }
-        } else if let Some(stream) = executor.stream {
-            let kill = executor::Kill { task_id: key.1.clone(), kill_policy: policy };
-            let event = executor::Event {
-                kind: executor::EventType::Kill,
-                kill: Some(kill),
-                ..executor::Event::default()
-            };
-            self.send_executor(stream, event);
-        }
-    }
-
     pub(super) fn reconcile(&mut self, id: &FrameworkId, reconcile: &Reconcile) {
         if !reconcile.tasks.is_empty() {
+            let waiting = self.waits_for_agents();
             for task in &reconcile.tasks {
-                self.reconcile_one(id, task);
+                self.reconcile_one(id, task, waiting);
             }
             return;
         }
         // Implicit: what the master holds; unreachable tasks are left out.
         let held: Vec<TaskKey> = self
             .tasks_of(id)
-            .filter(|(_, task)| task.unreachable_since.is_none())
+            .filter(|(_, task)| task.unreachable_since.is_none() && !task.forgotten)
             .map(|(key, _)| key.clone())
             .collect();
         for key in held {
@@ -122,41 +92,74 @@ impl Model {
         }
     }
 
-    fn reconcile_one(&mut self, id: &FrameworkId, question: &ReconcileTask) {
-        const REASON: &str = "REASON_RECONCILIATION";
+    /// Whether agents of the registry have not come back to a new master: then silence is its answer to what it
+    /// does not know.
+    fn waits_for_agents(&self) -> bool {
+        self.masters.remembers()
+            && self.agents.values().any(|agent| agent.registration == Registration::Recovered)
+    }
+
+    fn reconcile_one(&mut self, id: &FrameworkId, question: &ReconcileTask, waiting: bool) {
         let key: TaskKey = (id.clone(), question.task_id.clone());
-        let unreachable = |model: &Self, agent: Option<AgentId>, since: std::time::Duration| {
-            let text = "Reconciliation: Task is unreachable";
-            let task = question.task_id.clone();
-            let mut status = model.master_status(id, task, agent, TaskState::Unreachable, REASON, text);
-            status.unreachable_time = Some(model.unreachable_time(since));
-            status
-        };
-        let status = if let Some(task) = self.tasks.get(&key) {
-            match task.unreachable_since {
-                Some(since) if self.understood(id, TaskState::Unreachable) == TaskState::Unreachable => {
-                    Some(unreachable(self, Some(task.agent.clone()), since))
-                }
-                Some(_) => Some(self.unknown_task(id, question)),
-                None => self.latest_status(&key),
+        let known = self.tasks.get(&key).filter(|task| !task.forgotten);
+        let aware = self.understood(id, TaskState::Unreachable) == TaskState::Unreachable;
+        let status = match known.map(|task| (task.unreachable_since, task.agent.clone())) {
+            Some((None, _)) => self.latest_status(&key),
+            Some((Some(since), agent)) if aware => {
+                Some(self.unreachable_task(id, question, Some(agent), since))
             }
-        } else {
-            let agent = question.agent_id.as_ref().and_then(|agent| self.agent_names.get(agent));
-            match agent.and_then(|name| self.agents.get(name)).map(|agent| agent.registration) {
-                Some(Registration::Unreachable { since }) => {
-                    Some(unreachable(self, question.agent_id.clone(), since))
-                }
-                Some(_) => {
-                    let text = "Reconciliation: Task is unknown to the agent";
-                    let (task, agent) = (question.task_id.clone(), question.agent_id.clone());
-                    Some(self.master_status(id, task, agent, TaskState::Gone, REASON, text))
-                }
-                None => Some(self.unknown_task(id, question)),
-            }
+            // A framework that is not aware of partitions was told that the task is lost.
+            Some((Some(_), _)) | None => self.answer_by_agent(id, question, waiting),
         };
         if let Some(status) = status {
             self.send_status(id, status);
         }
+    }
+
+    /// What the master says of a task that it does not know: it depends on the agent that the question names.
+    fn answer_by_agent(
+        &self,
+        id: &FrameworkId,
+        question: &ReconcileTask,
+        waiting: bool,
+    ) -> Option<TaskStatus> {
+        const REASON: &str = "REASON_RECONCILIATION";
+        let (task, agent) = (question.task_id.clone(), question.agent_id.clone());
+        let Some(agent_id) = &question.agent_id else {
+            return (!waiting).then(|| self.unknown_task(id, question));
+        };
+        if self.gone.contains(agent_id) {
+            let text = "Reconciliation: Task is gone";
+            return Some(self.master_status(id, task, agent, TaskState::GoneByOperator, REASON, text));
+        }
+        let record = self.agent_names.get(agent_id).and_then(|name| self.agents.get(name));
+        match record.map(|agent| agent.registration) {
+            Some(Registration::Recovered) if self.masters.remembers() => None,
+            Some(Registration::Unreachable { since }) => {
+                Some(self.unreachable_task(id, question, agent, since))
+            }
+            Some(Registration::Registered | Registration::Disconnected) => {
+                let text = "Reconciliation: Task is unknown to the agent";
+                Some(self.master_status(id, task, agent, TaskState::Gone, REASON, text))
+            }
+            Some(Registration::Removed | Registration::Recovered) | None => {
+                Some(self.unknown_task(id, question))
+            }
+        }
+    }
+
+    fn unreachable_task(
+        &self,
+        id: &FrameworkId,
+        question: &ReconcileTask,
+        agent: Option<AgentId>,
+        since: std::time::Duration,
+    ) -> TaskStatus {
+        let (text, task) = ("Reconciliation: Task is unreachable", question.task_id.clone());
+        let reason = "REASON_RECONCILIATION";
+        let mut status = self.master_status(id, task, agent, TaskState::Unreachable, reason, text);
+        status.unreachable_time = Some(self.unreachable_time(since));
+        status
     }
 
     fn unknown_task(&self, id: &FrameworkId, question: &ReconcileTask) -> TaskStatus {
@@ -179,15 +182,19 @@ impl Model {
             self.master_status(&key.0, key.1.clone(), Some(task.agent.clone()), task.shown, reason, message);
         status.container_status.clone_from(&task.container_status);
         status.healthy = task.healthy;
+        status.check_status = task.statuses.last().and_then(|last| last.check_status.clone());
         if task.info.executor.is_some() {
             status.executor_id = Some(task.executor.clone());
         }
         Some(status)
     }
 
-    pub(super) fn unreachable_time(&self, since: std::time::Duration) -> serde_json::Value {
-        let nanoseconds = u64::try_from((self.epoch + since).as_nanos()).unwrap_or(u64::MAX);
-        json!({ "nanoseconds": nanoseconds })
+    pub(super) fn unreachable_time(&self, since: std::time::Duration) -> TimeInfo {
+        self.time_info(since)
+    }
+
+    pub(crate) fn time_info(&self, at: std::time::Duration) -> TimeInfo {
+        TimeInfo { nanoseconds: i64::try_from((self.epoch + at).as_nanos()).unwrap_or(i64::MAX) }
     }
 
     /// Gives a task's resources back, once.

@@ -4,15 +4,15 @@ use std::time::Duration;
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use overlord_mesos::v1::{AgentId, FrameworkId, Source, TaskState, TaskStatus, scheduler::Acknowledge};
-use rand::Rng as _;
+use rand::{Rng as _, rngs::SmallRng};
 
 use super::{
     Model,
+    saved::Key,
     types::{TaskKey, Timer},
 };
 
-/// The first repetition of an unacknowledged update; doubled each time.
-const RETRY: Duration = Duration::from_secs(10);
+/// Repetitions of an unacknowledged update are never further apart.
 const LONGEST_RETRY: Duration = Duration::from_secs(600);
 
 impl Model {
@@ -25,7 +25,6 @@ impl Model {
         reason: &str,
         message: &str,
     ) {
-        let bytes: [u8; 16] = self.rng.random();
         let status = TaskStatus {
             task_id: key.1.clone(),
             state,
@@ -34,7 +33,7 @@ impl Model {
             reason: Some(reason.to_owned()),
             executor_id: self.tasks.get(key).map(|task| task.executor.clone()),
             timestamp: Some(self.timestamp()),
-            uuid: Some(STANDARD.encode(bytes)),
+            uuid: Some(new_uuid(&mut self.rng)),
             ..TaskStatus::default()
         };
         self.take_update(agent, key, status);
@@ -42,8 +41,12 @@ impl Model {
 
     /// Writes an update down, and forwards it if no older one of the task is in flight.
     pub(super) fn take_update(&mut self, name: &str, key: &TaskKey, mut status: TaskStatus) {
+        // Nobody would ever acknowledge it.
+        if !self.frameworks.contains_key(&key.0) {
+            return;
+        }
         let now = self.timestamp();
-        let Some(agent) = self.agents.get_mut(name) else { return };
+        let Some(agent) = self.agents.get_mut(name).filter(|agent| !agent.leaving) else { return };
         status.agent_id = Some(agent.id.clone());
         status.timestamp.get_or_insert(now);
         let stream = agent.updates.entry(key.clone()).or_default();
@@ -54,7 +57,8 @@ impl Model {
         let state = status.state;
         stream.pending.push_back(status);
         let first = stream.pending.len() == 1;
-        self.changes += 1;
+        self.note(Key::Updates(name.to_owned(), key.clone()));
+        self.note_state(key);
         if let Some(task) = self.tasks.get_mut(key)
             && !task.state.is_terminal()
         {
@@ -78,24 +82,19 @@ impl Model {
     /// Sends the update in flight of a task, and sets the time of its repetition.
     pub(super) fn forward(&mut self, name: &str, key: &TaskKey) {
         let Some(agent) = self.agents.get_mut(name) else { return };
-        if !agent.is_registered() {
+        if !agent.is_reached() {
             return;
         }
         let agent_id = agent.id.clone();
         let Some(stream) = agent.updates.get_mut(key) else { return };
         let Some(status) = stream.pending.front().cloned() else { return };
         self.next.timer += 1;
-        let delay = RETRY.saturating_mul(1 << stream.attempts.min(10)).min(LONGEST_RETRY);
+        let delay = self.timings.update_retry.saturating_mul(1 << stream.attempts.min(10)).min(LONGEST_RETRY);
         stream.attempts += 1;
         // Only the last timer counts: an update that is sent again early is not sent twice later.
         stream.serial = self.next.timer;
         let serial = stream.serial;
-        if let Some(task) = self.tasks.get_mut(key) {
-            task.shown = status.state;
-            task.container_status.clone_from(&status.container_status);
-            task.healthy = status.healthy;
-        }
-        self.send_status(&key.0, status);
+        self.carry_update(name, key, status);
         self.after(delay, Timer::Retry { agent: agent_id, task: key.clone(), serial });
     }
 
@@ -112,7 +111,7 @@ impl Model {
         let key: TaskKey = (id.clone(), acknowledge.task_id.clone());
         let Some(agent) = self.agents.get_mut(&name) else { return };
         // An agent that is away cannot be told; it sends the update again when it is back.
-        if !agent.is_registered() {
+        if !agent.is_reached() {
             return;
         }
         let Some(stream) = agent.updates.get_mut(&key) else { return };
@@ -124,13 +123,13 @@ impl Model {
         let done = stream.pending.pop_front().is_some_and(|status| status.state.is_terminal());
         stream.attempts = 0;
         stream.serial = 0;
-        self.changes += 1;
+        if done && stream.pending.is_empty() {
+            agent.updates.remove(&key);
+        }
+        self.note(Key::Updates(name.clone(), key.clone()));
         if done {
-            if stream.pending.is_empty() {
-                agent.updates.remove(&key);
-            }
             self.release_task(&key);
-            self.tasks.remove(&key);
+            self.complete_task(&key);
         }
         self.forward(&name, &key);
     }
@@ -153,4 +152,10 @@ impl Model {
             self.forward(&name, &key);
         }
     }
+}
+
+/// What names an update: 16 bytes, as base64.
+pub(super) fn new_uuid(rng: &mut SmallRng) -> String {
+    let bytes: [u8; 16] = rng.random();
+    STANDARD.encode(bytes)
 }

@@ -12,7 +12,13 @@ pub(crate) fn scheduler_call(call: &scheduler::Call) -> Result<(), String> {
     };
     expect(call.kind != Type::Unknown, "type")?;
     if call.kind == Type::Subscribe {
-        return expect(call.subscribe.is_some(), "subscribe");
+        expect(call.subscribe.is_some(), "subscribe")?;
+        let inner = call.subscribe.as_ref().and_then(|subscribe| subscribe.framework_info.id.as_ref());
+        return if call.framework_id.as_ref() == inner {
+            Ok(())
+        } else {
+            fail("'framework_id' differs from 'subscribe.framework_info.id'")
+        };
     }
     expect(call.framework_id.is_some(), "framework_id")?;
     match call.kind {
@@ -26,6 +32,26 @@ pub(crate) fn scheduler_call(call: &scheduler::Call) -> Result<(), String> {
             expect(call.acknowledge.is_some(), "acknowledge")?;
             let valid = call.acknowledge.as_ref().is_some_and(|a| is_uuid(&a.uuid));
             if valid { Ok(()) } else { fail("Not a valid UUID") }
+        }
+        Type::AcceptInverseOffers => expect(call.accept_inverse_offers.is_some(), "accept_inverse_offers"),
+        Type::DeclineInverseOffers => expect(call.decline_inverse_offers.is_some(), "decline_inverse_offers"),
+        Type::AcknowledgeOperationStatus => {
+            expect(call.acknowledge_operation_status.is_some(), "acknowledge_operation_status")?;
+            let agent = call.acknowledge_operation_status.as_ref().and_then(|a| a.agent_id.as_ref());
+            expect(agent.is_some(), "agent_id")?;
+            let valid = call.acknowledge_operation_status.as_ref().is_some_and(|a| is_uuid(&a.uuid));
+            if valid { Ok(()) } else { fail("Not a valid UUID") }
+        }
+        Type::ReconcileOperations => expect(call.reconcile_operations.is_some(), "reconcile_operations"),
+        Type::Request => expect(call.request.is_some(), "request"),
+        Type::UpdateFramework => {
+            expect(call.update_framework.is_some(), "update_framework")?;
+            let inner = call.update_framework.as_ref().and_then(|update| update.framework_info.id.as_ref());
+            if call.framework_id.as_ref() == inner {
+                Ok(())
+            } else {
+                fail("'framework_id' differs from 'update_framework.framework_info.id'")
+            }
         }
         Type::Subscribe | Type::Teardown | Type::Revive | Type::Suppress | Type::Unknown => Ok(()),
     }
@@ -42,6 +68,7 @@ pub(crate) fn executor_call(call: &executor::Call) -> Result<(), String> {
         }
     };
     match call.kind {
+        Type::Heartbeat => Ok(()),
         Type::Unknown => expect(false, "type"),
         Type::Subscribe => expect(call.subscribe.is_some(), "subscribe"),
         Type::Message => expect(call.message.is_some(), "message"),

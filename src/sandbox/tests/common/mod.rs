@@ -28,6 +28,9 @@ pub(crate) fn agent(name: &str, ip: IpAddr, work_dir: &Path) -> AgentConfig {
         ports: vec![(20_000, 22_767)],
         attributes: vec![("rack".to_owned(), "r1".to_owned())],
         work_dir: work_dir.to_owned(),
+        hostname: None,
+        domain: None,
+        reserved: Vec::new(),
     }
 }
 
@@ -109,10 +112,37 @@ impl<T: SchedulerTransport> Framework<T> {
             executor: Some(executor),
             ..TaskInfo::default()
         };
+        self.launch_task(offer, task).await;
+    }
+
+    /// Launches a command under the agent's own executor.
+    pub(crate) async fn launch_command(
+        &self,
+        offer: &Offer,
+        command: CommandInfo,
+        change: impl FnOnce(&mut TaskInfo),
+    ) {
+        let mut task = TaskInfo {
+            name: "t".to_owned(),
+            task_id: TaskId::new("t"),
+            agent_id: offer.agent_id.clone(),
+            resources: vec![Resource::scalar("cpus", 0.1), Resource::scalar("mem", 32.0)],
+            command: Some(command),
+            ..TaskInfo::default()
+        };
+        change(&mut task);
+        self.launch_task(offer, task).await;
+    }
+
+    pub(crate) async fn launch_task(&self, offer: &Offer, task: TaskInfo) {
         let launch = Launch { task_infos: vec![task] };
         let accept = Accept {
             offer_ids: vec![offer.id.clone()],
-            operations: vec![Operation { kind: OperationType::Launch, launch: Some(launch) }],
+            operations: vec![Operation {
+                kind: OperationType::Launch,
+                launch: Some(launch),
+                ..Operation::default()
+            }],
             filters: Some(Filters { refuse_seconds: Some(0.0) }),
         };
         self.call(Call { kind: CallType::Accept, accept: Some(accept), ..Call::default() }).await;

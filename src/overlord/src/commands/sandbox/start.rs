@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use overlord_controllers::{Binary, Catalogue, Executor};
+use overlord_controllers::{Binary, Catalogue, Executor, Program};
 use overlord_mesos::{HttpConfig, HttpScheduler};
 use overlord_sandbox::{
     AgentConfig, Etcd, EtcdConfig, Mesos, MesosConfig, Processes, RunningMesos, supervisor,
@@ -139,7 +139,7 @@ async fn live(
         let file = layout.addresses_file();
         std::fs::write(&file, text::addresses(&addresses)).map_err(|error| Failure::io(file.display(), &error))?;
 
-        let parts = Parts { addresses, api, admin, exe, manifests, wait_ready: args.wait_ready };
+        let parts = Parts { addresses, api, admin, exe, manifests, wait_ready: args.wait_ready, deliver: args.deliver };
         let outcome = tokio::select! {
             biased;
             outcome = parts.run(layout, &running, &shutdown) => outcome,
@@ -167,6 +167,7 @@ struct Parts {
     exe: PathBuf,
     manifests: Vec<ManifestFile>,
     wait_ready: bool,
+    deliver: bool,
 }
 
 impl Parts {
@@ -176,11 +177,16 @@ impl Parts {
         running: &RunningMesos,
         shutdown: &CancellationToken,
     ) -> Result<(), Failure> {
-        let Self { addresses, api, admin, exe, manifests, wait_ready } = self;
+        let Self { addresses, api, admin, exe, manifests, wait_ready, deliver } = self;
         let mut parts: JoinSet<Result<(), Failure>> = JoinSet::new();
         parts.spawn(admin::serve(admin, running.mesos.clone(), shutdown.clone()));
         if let (Some(listener), Some(api)) = (api, addresses.api) {
-            let settings = controller_settings(&addresses, api, &exe, layout);
+            let delivered = if deliver { Some(service::own_binary().await?) } else { None };
+            let program = match &delivered {
+                Some(binary) => service::delivered(&format!("http://{api}"), Some(binary))?,
+                None => Program::Installed(exe.display().to_string()),
+            };
+            let settings = controller_settings(&addresses, api, program, layout);
             let store = EtcdStore::new(overlord_store::EtcdConfig {
                 endpoints: vec![format!("http://{}", addresses.etcd)],
                 ..overlord_store::EtcdConfig::default()
@@ -193,6 +199,7 @@ impl Parts {
                 Arc::new(store),
                 Arc::new(transport),
                 listener,
+                delivered,
                 shutdown.clone(),
             ));
         }
@@ -285,6 +292,9 @@ async fn start_mesos(
                 (overlord_controllers::ATTRIBUTE_DATA.to_owned(), data.display().to_string()),
             ],
             work_dir,
+            hostname: None,
+            domain: None,
+            reserved: Vec::new(),
         });
     }
     let seed = uuid::Uuid::new_v4().as_u64_pair().0;
@@ -305,11 +315,11 @@ async fn start_mesos(
 fn controller_settings(
     addresses: &Addresses,
     api: SocketAddr,
-    exe: &std::path::Path,
+    program: Program,
     layout: &Layout,
 ) -> overlord_controllers::Settings {
     let executor = Executor {
-        path: exe.display().to_string(),
+        program,
         etcd: vec![format!("http://{}", addresses.etcd)],
         etcd_credentials: None,
         environment: BTreeMap::new(),

@@ -1,8 +1,16 @@
 //! Behaviour of the model, each test named after what real masters and agents were seen to do.
 
 mod agents;
+mod checks;
 mod executors;
+mod faults;
+mod groups;
+mod managed;
+mod masters;
 mod offers;
+mod operators;
+mod removal;
+mod reservations;
 mod restart;
 mod subscriptions;
 mod tasks;
@@ -14,13 +22,11 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use overlord_mesos::v1::{
     AgentId, CommandInfo, ContainerId, ExecutorId, ExecutorInfo, FrameworkId, OfferId, Resource, Source,
     TaskId, TaskInfo, TaskState, TaskStatus, executor,
-    scheduler::{
-        Accept, Acknowledge, Call, CallType, Event, EventType, Filters, Launch, Operation, OperationType,
-    },
+    scheduler::{Accept, Acknowledge, Call, CallType, Event, EventType, Filters, Operation},
 };
 use serde_json::{Value, json};
 
-use super::{AgentFault, Answer, Input, Model, Output, Saved, StartExecutor, StreamKey};
+use super::{AgentFault, Answer, Input, Model, Output, Probe, Saved, StartExecutor, StreamKey};
 use crate::config::{AgentConfig, MesosConfig};
 
 pub(super) const EPOCH: Duration = Duration::from_secs(1_795_370_000);
@@ -34,6 +40,10 @@ pub(super) struct World {
     pub(super) ended: Vec<StreamKey>,
     pub(super) starts: Vec<StartExecutor>,
     pub(super) kills: Vec<ContainerId>,
+    pub(super) terminated: Vec<ContainerId>,
+    pub(super) probes: Vec<Probe>,
+    /// What operators heard.
+    pub(super) told: BTreeMap<StreamKey, Vec<Value>>,
 }
 
 /// A subscribed framework.
@@ -55,6 +65,9 @@ pub(super) fn config(agents: usize) -> MesosConfig {
         ports: vec![(20_000, 29_999)],
         attributes: vec![("rack".to_owned(), format!("r{n}"))],
         work_dir: PathBuf::from("/work"),
+        hostname: None,
+        domain: None,
+        reserved: Vec::new(),
     });
     MesosConfig::new(agents.collect(), 7)
 }
@@ -84,6 +97,9 @@ impl World {
             ended: Vec::new(),
             starts: Vec::new(),
             kills: Vec::new(),
+            terminated: Vec::new(),
+            probes: Vec::new(),
+            told: BTreeMap::new(),
         }
     }
 
@@ -96,7 +112,12 @@ impl World {
                 Output::End(stream) => self.ended.push(stream),
                 Output::Start(start) => self.starts.push(*start),
                 Output::Kill(container) => self.kills.push(container),
-                Output::Endpoint { .. } => {}
+                Output::Terminate(container) => self.terminated.push(container),
+                Output::Probe(probe) => self.probes.push(*probe),
+                Output::Operator(stream, event) => {
+                    self.told.entry(stream).or_default().push((*event).clone());
+                }
+                Output::Endpoint { .. } | Output::Master { .. } => {}
             }
         }
         answer
@@ -164,7 +185,7 @@ impl World {
         offers: &[OfferId],
         tasks: Vec<TaskInfo>,
     ) -> Answer {
-        let launch = Operation { kind: OperationType::Launch, launch: Some(Launch { task_infos: tasks }) };
+        let launch = Operation::launch(tasks);
         let accept = Accept {
             offer_ids: offers.to_vec(),
             operations: vec![launch],
@@ -194,6 +215,44 @@ impl World {
         let answer = self
             .step(Input::Scheduler { stream_id: Some(scheduler.stream_id.clone()), call: Box::new(call) });
         assert_eq!(answer, Answer::Accepted);
+    }
+
+    /// Takes the first offer and launches a task with a command; its container.
+    pub(super) fn run_command(
+        &mut self,
+        scheduler: &Scheduler,
+        change: impl FnOnce(&mut TaskInfo),
+    ) -> ContainerId {
+        let offers = self.offers(scheduler);
+        let (offer, agent) = offers.first().cloned().expect("an offer");
+        let mut task = command_task("t", &agent);
+        change(&mut task);
+        self.accept(scheduler, &[offer], vec![task]);
+        self.pass(0.2);
+        let start = self.starts.last().cloned().expect("a start");
+        self.step(Input::Started { container: start.container.clone(), pid: Some(100) });
+        start.container
+    }
+
+    /// Acknowledges whatever comes until nothing more does; what came.
+    pub(super) fn drain(&mut self, scheduler: &Scheduler) -> Vec<TaskStatus> {
+        let mut all = Vec::new();
+        loop {
+            let statuses = self.statuses(scheduler);
+            if statuses.is_empty() {
+                return all;
+            }
+            for status in &statuses {
+                if status.uuid.is_some() {
+                    self.acknowledge(scheduler, status);
+                }
+            }
+            all.extend(statuses);
+        }
+    }
+
+    pub(super) fn exits(&mut self, container: &ContainerId, status: i32) {
+        self.step(Input::Exited { container: container.clone(), status });
     }
 
     /// Takes the first offer and launches a task with an executor of its own, which subscribes.
@@ -241,6 +300,12 @@ impl World {
     pub(super) fn fault(&mut self, agent: &str, fault: AgentFault) {
         assert_eq!(self.step(Input::Agent { name: agent.to_owned(), fault }), Answer::Accepted);
     }
+}
+
+/// A task with a command, which the agent's own executor runs.
+pub(super) fn command_task(name: &str, agent: &AgentId) -> TaskInfo {
+    let command = CommandInfo { value: Some("sleep 600".to_owned()), ..CommandInfo::default() };
+    TaskInfo { executor: None, command: Some(command), ..task(name, agent) }
 }
 
 /// An executor with one task.

@@ -3,8 +3,12 @@
 use super::*;
 
 fn reopened(world: &World, agents: usize) -> World {
-    let text = serde_json::to_string(&world.model.saved()).unwrap();
-    World::with(&config(agents), Some(serde_json::from_str(&text).unwrap()))
+    let mut saved = Saved::default();
+    for record in world.model.saved().into_records() {
+        let text = serde_json::to_string(&record).unwrap();
+        saved.apply(serde_json::from_str(&text).unwrap());
+    }
+    World::with(&config(agents), Some(saved))
 }
 
 fn back(world: &mut World, scheduler: &Scheduler) -> Scheduler {

@@ -69,7 +69,7 @@ fn without_multi_role_and_refinement_offers_have_the_old_format() {
     let offers = world.events(&scheduler).pop().unwrap().offers.unwrap().offers;
     assert_eq!(offers[0].allocation_info, None);
     assert_eq!(offers[0].resources[0].allocation_info, None);
-    assert_eq!(offers[0].resources[0].other["role"], "*");
+    assert_eq!(offers[0].resources[0].role.as_deref(), Some("*"));
 }
 
 #[test]

@@ -157,14 +157,3 @@ fn another_executor_info_with_a_known_id_is_an_error() {
     assert!(launch(&mut world, "run").is_empty());
     assert_eq!((world.starts.len(), world.model.tasks().len()), (1, 2));
 }
-
-#[test]
-fn a_command_task_fails_because_there_is_no_command_executor() {
-    let status = answer(|task| {
-        task.executor = None;
-        task.command = Some(CommandInfo::default());
-    });
-    assert_eq!(status.state, TaskState::Failed);
-    assert_eq!(status.reason.as_deref(), Some("REASON_CONTAINER_LAUNCH_FAILED"));
-    assert!(status.uuid.is_some());
-}
