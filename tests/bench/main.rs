@@ -9,6 +9,7 @@ mod crowd;
 mod floor;
 mod history;
 mod kill;
+mod mesos;
 mod options;
 mod proc;
 mod report;
@@ -35,7 +36,13 @@ type Failure = Box<dyn Error + Send + Sync>;
 const INTERRUPTED: u8 = 130;
 
 fn main() -> ExitCode {
-    let options = match Options::parse(std::env::args().skip(1)) {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    if let [word, agents] = words.as_slice()
+        && word == mesos::STUB
+    {
+        return outcome(mesos::stub(agents));
+    }
+    let options = match Options::parse(words) {
         Ok(Asked::Run(options)) => options,
         Ok(Asked::Help) => {
             println!("{}", options::HELP);
@@ -55,20 +62,23 @@ fn main() -> ExitCode {
         }
     };
     // Whatever is dropped in here, by an error, a signal or a panic, ends its processes and removes its files.
-    let outcome = runtime.block_on(async {
+    let ended = runtime.block_on(async {
         tokio::select! {
             biased;
             () = interrupted() => None,
             outcome = run(&options) => Some(outcome),
         }
     });
-    match outcome {
-        Some(Ok(())) => ExitCode::SUCCESS,
-        Some(Err(error)) => {
+    ended.map_or(ExitCode::from(INTERRUPTED), outcome)
+}
+
+fn outcome(ended: Result<(), Failure>) -> ExitCode {
+    match ended {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
             eprintln!("bench: {}", chain(&*error));
             ExitCode::FAILURE
         }
-        None => ExitCode::from(INTERRUPTED),
     }
 }
 
@@ -104,6 +114,9 @@ async fn run(options: &Options) -> Result<(), Failure> {
     }
     if options.wants(Section::Failover) {
         cluster::failover(&setup, options, &mut report).await?;
+    }
+    if options.wants(Section::Mesos) {
+        mesos::measure(&setup, options, &mut report).await?;
     }
     println!("{}", report.table(options));
     if let Some(path) = &options.json {

@@ -12,8 +12,10 @@ usage: bench [options] [OVERLORD]
   --rounds N       rounds of each measurement, of which medians are shown [default: 5]
   --only LIST      of: a  creating four instances, b  killing one, c  a hundred instances,
                    d  what an instance costs in etcd writes and memory, e  where the time of a create goes,
-                   f  forming a redis cluster, g  killing a master of one
+                   f  forming a redis cluster, g  killing a master of one,
+                   h  launches and offers of Mesos, with executors that are stubs
   --sizes LIST     of f: how many masters, each with a replica [default: 4,20,60,100]
+  --agents N       of h: how many agents there are, each gets five tasks [default: 2000]
   --by-hand        of f and g: only what can be done by hand, without this system
   --json FILE      also write everything there";
 
@@ -34,12 +36,22 @@ pub(crate) enum Section {
     Forming,
     /// A master of one killed.
     Failover,
+    /// Many agents and tasks, without processes.
+    Mesos,
 }
 
 impl Section {
     /// All of them, as they are shown.
-    pub(crate) const ALL: [Self; 7] =
-        [Self::Create, Self::Kill, Self::Crowd, Self::Cost, Self::Stages, Self::Forming, Self::Failover];
+    pub(crate) const ALL: [Self; 8] = [
+        Self::Create,
+        Self::Kill,
+        Self::Crowd,
+        Self::Cost,
+        Self::Stages,
+        Self::Forming,
+        Self::Failover,
+        Self::Mesos,
+    ];
 
     pub(crate) const fn letter(self) -> &'static str {
         match self {
@@ -50,6 +62,7 @@ impl Section {
             Self::Stages => "e",
             Self::Forming => "f",
             Self::Failover => "g",
+            Self::Mesos => "h",
         }
     }
 
@@ -62,6 +75,7 @@ impl Section {
             Self::Stages => "where the time of a create goes, in ms after the request",
             Self::Forming => "a redis cluster of so many masters and replicas, from the request",
             Self::Failover => "a master killed (SIGKILL), until its slots are served again",
+            Self::Mesos => "launching through the HTTP API of Mesos, executors are stubs",
         }
     }
 }
@@ -74,6 +88,8 @@ pub(crate) struct Options {
     pub(crate) json: Option<PathBuf>,
     /// Masters of the redis clusters that are formed.
     pub(crate) sizes: Vec<u16>,
+    /// Agents that tasks are launched on.
+    pub(crate) agents: u32,
     /// Leave this system out of the sections of redis clusters.
     pub(crate) by_hand: bool,
     /// In order, without doubles.
@@ -82,6 +98,9 @@ pub(crate) struct Options {
 
 /// From the smallest cluster that people have to one that fits on this machine.
 const SIZES: [u16; 4] = [4, 20, 60, 100];
+
+/// As many as one master of Mesos is asked to have here.
+const AGENTS: u32 = 2000;
 
 /// What the command line asks for.
 #[derive(Debug, PartialEq, Eq)]
@@ -97,6 +116,7 @@ impl Options {
             rounds: 5,
             json: None,
             sizes: SIZES.to_vec(),
+            agents: AGENTS,
             by_hand: false,
             sections: Section::ALL.to_vec(),
         };
@@ -113,6 +133,7 @@ impl Options {
                 "--rounds" => options.rounds = rounds(&value()?)?,
                 "--only" => options.sections = sections(&value()?)?,
                 "--sizes" => options.sizes = sizes(&value()?)?,
+                "--agents" => options.agents = agents(&value()?)?,
                 "--by-hand" if joined.is_none() => options.by_hand = true,
                 "--json" => options.json = Some(value()?.into()),
                 flag if flag.starts_with('-') => return Err(format!("{flag} is no option")),
@@ -145,11 +166,21 @@ fn sizes(text: &str) -> Result<Vec<u16>, String> {
     }
 }
 
+fn agents(text: &str) -> Result<u32, String> {
+    // Each has a listener of its own.
+    match text.parse() {
+        Ok(agents @ 10..=10_000) => Ok(agents),
+        _ => Err(format!("--agents {text}: a number from 10 to 10000")),
+    }
+}
+
 fn sections(text: &str) -> Result<Vec<Section>, String> {
     let mut found = Vec::new();
     for word in text.split(',').map(str::trim).filter(|word| !word.is_empty()) {
         let section = Section::ALL.into_iter().find(|section| section.letter() == word);
-        found.push(section.ok_or_else(|| format!("--only {text}: {word:?} is none of a, b, c, d, e, f, g"))?);
+        found.push(
+            section.ok_or_else(|| format!("--only {text}: {word:?} is none of a, b, c, d, e, f, g, h"))?,
+        );
     }
     if found.is_empty() {
         return Err("--only names nothing".to_owned());
@@ -196,6 +227,7 @@ mod tests {
             "--only x",
             "--only ,",
             "--sizes 2",
+            "--agents 1",
             "--sizes ,",
             "--by-hand=x",
             "--fast",

@@ -40,6 +40,19 @@ pub(crate) fn cpu(pid: u32) -> Duration {
     Duration::from_nanos(used.sum())
 }
 
+/// The most memory that this process had resident since [`reset_peak`], in MiB.
+pub(crate) fn peak() -> f64 {
+    let text = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap_or_default();
+    line.split_whitespace().next().and_then(|kib| kib.parse::<f64>().ok()).unwrap_or_default() / 1024.0
+}
+
+/// Forgets the peak so far.
+pub(crate) fn reset_peak() {
+    // 5 is the kernel's number for it (proc(5)); without the right the peak is that of the whole run.
+    let _ = fs::write("/proc/self/clear_refs", "5");
+}
+
 /// Waits until a killed process takes no more connections: gone, or a zombie.
 pub(crate) async fn dead(pid: u32) {
     while fs::read_to_string(format!("/proc/{pid}/stat"))

@@ -18,12 +18,14 @@ pub(crate) enum Unit {
     Ms,
     Mib,
     Count,
+    PerSecond,
 }
 
 /// What the specification of this system asks for. Shown, never asserted.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) enum Target {
     AtMost(f64),
+    AtLeast(f64),
     TimesFloor(f64),
 }
 
@@ -56,6 +58,7 @@ impl Unit {
             Self::Ms => "ms",
             Self::Mib => "MiB",
             Self::Count => "",
+            Self::PerSecond => "/s",
         }
     }
 
@@ -63,6 +66,7 @@ impl Unit {
         match self {
             Self::Ms | Self::Mib => format!("{value:.1} {}", self.as_str()),
             Self::Count => format!("{value:.2}"),
+            Self::PerSecond => format!("{value:.0} {}", self.as_str()),
         }
     }
 }
@@ -76,6 +80,7 @@ impl Row {
     fn met(&self) -> Option<bool> {
         match self.target? {
             Target::AtMost(most) => self.ours.map(|ours| ours.median <= most),
+            Target::AtLeast(least) => self.ours.map(|ours| ours.median >= least),
             Target::TimesFloor(most) => self.ratio().map(|ratio| ratio <= most),
         }
     }
@@ -84,6 +89,7 @@ impl Row {
         let target = match self.target {
             Some(Target::AtMost(most)) if self.unit == Unit::Count => format!("<= {most}"),
             Some(Target::AtMost(most)) => format!("<= {most} {}", self.unit.as_str()),
+            Some(Target::AtLeast(least)) => format!(">= {least} {}", self.unit.as_str()),
             Some(Target::TimesFloor(most)) => format!("<= {most}x"),
             None => String::new(),
         };
@@ -96,7 +102,7 @@ impl Row {
             self.what.clone(),
             self.floor.map(|floor| self.unit.show(floor.median)).unwrap_or_default(),
             self.ours.map(|ours| self.unit.show(ours.median)).unwrap_or_default(),
-            self.ratio().map(|ratio| format!("{ratio:.1}x")).unwrap_or_default(),
+            self.ratio().map(|ratio| format!("{ratio:.2}x")).unwrap_or_default(),
             self.ours
                 .map(|ours| format!("{:.1} - {:.1}, {}", ours.min, ours.max, ours.n))
                 .unwrap_or_default(),
@@ -172,7 +178,12 @@ impl Report {
                 }
             }
         }
-        text.push_str("Medians. The floor is the same servers with the same configuration, started by hand.");
+        text.push_str("Medians. The floor is the same servers with the same configuration, started by hand");
+        text.push_str(if options.wants(Section::Mesos) {
+            ";\nof h: the same calls made and the same events read by a client that does nothing else."
+        } else {
+            "."
+        });
         text
     }
 
@@ -222,6 +233,7 @@ impl Report {
             .map(|row| {
                 let target = row.target.map(|target| match target {
                     Target::AtMost(most) => json!({ "atMost": most }),
+                    Target::AtLeast(least) => json!({ "atLeast": least }),
                     Target::TimesFloor(most) => json!({ "timesFloor": most }),
                 });
                 json!({

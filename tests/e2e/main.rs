@@ -3,12 +3,15 @@
 
 mod agents;
 mod arena;
+mod chaos_mesos;
 mod checker;
 mod cli;
 mod config;
 mod crash;
 mod create;
 mod delete;
+mod delivery;
+mod faults;
 mod heal;
 mod manifest;
 mod quiet;

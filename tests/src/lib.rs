@@ -9,6 +9,7 @@ mod observe;
 mod process;
 mod sandbox;
 mod strike;
+mod stub;
 mod wait;
 
 pub use cache::{Memcached, Redis};
@@ -20,4 +21,5 @@ pub use network::Network;
 pub use observe::condition;
 pub use process::{binary, name_of, processes_in, signal};
 pub use sandbox::{Controller, Options, Sandbox};
+pub use stub::StubExecutors;
 pub use wait::{eventually, eventually_within};
