@@ -30,7 +30,7 @@ use overlord_mesos::{
         executor::{Acknowledged, Call, CallType, Data, Event, EventType, Kill, Launch, Subscribed},
     },
 };
-use rustix::process::{Pid, Signal, kill_process, kill_process_group};
+use rustix::process::{Pid, Signal, kill_process};
 use tokio::{sync::mpsc, task::JoinSet};
 
 pub const TASK: &str = "01234567.0.0.1";
@@ -187,8 +187,6 @@ pub struct World {
     pub agent: Arc<Agent>,
     pub updates: Updates,
     executors: JoinSet<Result<(), Error>>,
-    /// Servers seen in reports: none may outlive the test.
-    pids: Vec<u32>,
 }
 
 impl World {
@@ -213,7 +211,6 @@ impl World {
             agent,
             updates,
             executors: JoinSet::new(),
-            pids: Vec::new(),
         };
         let installed = format!("/usr/bin/{}", kind.engine().binary());
         fs::create_dir_all(world.binary().parent().unwrap()).unwrap();
@@ -289,7 +286,6 @@ impl World {
                         .as_ref()
                         .map_or(TASK.to_owned(), |k| k.info.mesos_task_id.clone())
                 );
-                self.pids.extend(report.pid);
                 if fits(state, &report) {
                     return report;
                 }
@@ -328,11 +324,17 @@ impl World {
 
 impl Drop for World {
     fn drop(&mut self) {
-        for pid in self.pids.drain(..).filter_map(|pid| Pid::from_raw(pid.cast_signed())) {
-            // Only what still runs here: the number may be somebody else's by now.
-            let cwd = fs::read_link(format!("/proc/{}/cwd", pid.as_raw_nonzero()));
-            if cwd.is_ok_and(|cwd| cwd.starts_with(self.root.path())) {
-                let _ = kill_process_group(pid, Signal::KILL);
+        // It would start again what is killed here.
+        self.executors.abort_all();
+        // Reports name only those processes that somebody read of.
+        let Ok(processes) = fs::read_dir("/proc") else { return };
+        for entry in processes.flatten() {
+            let pid = entry.file_name().to_str().and_then(|name| name.parse().ok()).and_then(Pid::from_raw);
+            let cwd = fs::read_link(entry.path().join("cwd"));
+            if let (Some(pid), Ok(cwd)) = (pid, cwd)
+                && cwd.starts_with(self.root.path())
+            {
+                let _ = kill_process(pid, Signal::KILL);
             }
         }
     }
