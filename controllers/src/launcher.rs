@@ -323,8 +323,10 @@ impl Launcher {
         let roles: Vec<String> =
             self.roles.iter().filter(|role| wish.rules.roles.contains(role)).cloned().collect();
         let refused = refused.map(|why| explained(&why, avoided, &roles, &wish.rules.roles, &self.roles));
+        let placed: usize = placements.len();
         let grants = self.grant(&mut state, placements);
-        if refused.is_some() {
+        let granted: usize = grants.iter().map(|grant| grant.placements.len()).sum();
+        if refused.is_some() || granted < placed {
             let hosts = wish.only_hosts.then_some(wish.hosts);
             state.demands.insert(cluster, Demand { roles, least: wish.least, hosts });
         } else {
@@ -348,7 +350,13 @@ impl Launcher {
             let agent = AgentId::new(agent);
             let ids = state.hand.ids(&agent, &role);
             // Held under this lock since they were listed.
-            let Some(offers) = state.book.take(&ids) else { continue };
+            let Some(offers) = state.book.take(&ids) else {
+                tracing::error!(%agent, role, "offers at hand that the book does not hold");
+                for id in &ids {
+                    state.hand.remove(&state.book, id);
+                }
+                continue;
+            };
             for id in &ids {
                 state.hand.remove(&state.book, id);
             }

@@ -122,6 +122,7 @@ impl Pass<'_> {
             self.remember(&instances);
         }
         let Some(mut accepted) = admitted.accepted else {
+            self.shared.launcher.content(self.cluster);
             let situation = self.situation(None, admitted.config_revision);
             let admission = tasks::admit(&requests, situation);
             let publication = Publication {

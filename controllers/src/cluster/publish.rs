@@ -124,6 +124,7 @@ impl Pass<'_> {
 
     /// A value of the leader's own cannot be read: nothing is done to the cluster, and that is said.
     pub(super) async fn tell_damaged(&self, key: &str, why: &str) -> Result<Action, Error> {
+        self.shared.launcher.content(self.cluster);
         let text = format!("{key}: {why}");
         let known = self.shared.memo(self.cluster, |memo| !memo.damaged.insert(text.clone()));
         if !known {

@@ -15,7 +15,7 @@ use crate::v1::{AgentId, Offer, OfferId};
 /// How the book deals with offers.
 #[derive(Debug, Clone, PartialEq)]
 pub struct OfferBookConfig {
-    /// An offer that nobody took is declined after so long.
+    /// An offer that nobody took is declined after so long, or by `retry` later behind a call that failed.
     pub hold: Duration,
     /// Refusal for an offer that did not fit although its role is wanted; Mesos' default is 5.
     pub refuse_unused_seconds: f64,
@@ -251,14 +251,16 @@ impl OfferBook {
 
     /// What is to be sent now. DECLINE comes before REVIVE, which would leave its filter in force.
     pub fn poll(&mut self, now: Duration) -> Vec<Command> {
+        // Before that an overdue offer is held a little longer: whoever looks at what is held must not miss it
+        // without having been told of its DECLINE.
+        if now < self.not_before {
+            return Vec::new();
+        }
         while let Some((until, offer)) = self.deadlines.first().cloned()
             && until <= now
         {
             self.remove(&offer);
             self.declined.insert(offer, false);
-        }
-        if now < self.not_before {
-            return Vec::new();
         }
         let mut commands = Vec::new();
         let (long, short): (Vec<_>, Vec<_>) =
@@ -325,7 +327,7 @@ impl OfferBook {
         let immediate =
             !self.declined.is_empty() || self.roles.values().any(|role| !role.wanted && !role.suppressed);
         let command = immediate.then_some(Duration::ZERO).into_iter().chain(self.revive_at()).min();
-        [expiry, command.map(|at| at.max(self.not_before))].into_iter().flatten().min()
+        [expiry, command].into_iter().flatten().min().map(|at| at.max(self.not_before))
     }
 
     fn revive_at(&self) -> Option<Duration> {

@@ -297,13 +297,18 @@ impl Apply<'_> {
             }
         }
         let operation = Operation::launch(task_infos);
-        let offer_ids = grant.offers.iter().map(|offer| offer.id.clone()).collect();
-        match shared.mesos.accept(offer_ids, vec![operation], REFUSE_NOTHING).await {
+        let offer_ids: Vec<_> = grant.offers.iter().map(|offer| offer.id.clone()).collect();
+        match shared.mesos.accept(offer_ids.clone(), vec![operation], REFUSE_NOTHING).await {
             Ok(()) => grant.used(),
             Err(error) => {
                 tracing::warn!(cluster = %self.cluster, agent = %grant.agent, %error, "accept not taken");
                 if error.may_have_arrived() {
                     grant.used();
+                    // One that did not arrive must not launch any more after the tasks were asked about, and its
+                    // offers are held by nobody else. To those that were used a DECLINE does nothing.
+                    if let Err(error) = shared.mesos.decline(offer_ids, REFUSE_NOTHING).await {
+                        tracing::warn!(cluster = %self.cluster, agent = %grant.agent, %error, "decline not taken");
+                    }
                 }
                 if let CallError::StaleOffer { offer } = &error {
                     grant.void(offer);

@@ -114,7 +114,8 @@ impl SchedulerHandle {
         let accept =
             Accept { offer_ids: offer_ids.clone(), operations, filters: Some(filters(refuse_seconds)) };
         let result = self.call(&live, Call { accept: Some(accept), ..call(&live, CallType::Accept) }).await;
-        if result.as_ref().is_err_and(|error| !error.may_have_arrived()) {
+        if result.is_err() {
+            // Also when it may have arrived: then they can still be declined, which does no harm to used ones.
             self.shared.reopen_offers(live.number, &offer_ids);
         }
         result
