@@ -146,6 +146,9 @@ pub(crate) fn fold(info: &Info, status: &TaskStatus, context: Context<'_>) -> Fo
     }
     if status.reason.as_deref() == Some(DRAINING) && next.desired.state == State::Running {
         next.observed.evicted = true;
+    } else if status.state == TaskState::Running {
+        // The drain ended before it killed the task.
+        next.observed.evicted = false;
     }
     if next.observed.state == State::Running {
         // Forgiven when it stops serving: nothing is written for time alone.

@@ -195,14 +195,17 @@ impl<'a> Planner<'a> {
         well
     }
 
-    /// Before a cluster was complete once it has served nobody, and there is nothing that a person would have to give
-    /// up: masters that died while it formed, and wait for each other's replicas, need not wait any more.
+    /// Before a cluster was complete once, and while nobody holds a key, there is nothing that a person would have to
+    /// give up: masters that died while it formed, and wait for each other's replicas, need not wait any more.
     fn forming_is_stuck(&self, seats: &Seats<'a>) -> Option<i64> {
         let stuck = |seat: &Seat<'_>| {
             let info = &seat.instance.info;
-            is_launched_again(info) && after(info.observed.since, FORMING_STUCK) <= self.input.now
+            let waits = matches!(info.observed.state, State::Restarting | State::Staging);
+            waits && is_launched_again(info) && after(info.observed.since, FORMING_STUCK) <= self.input.now
         };
-        (!self.input.record.formed && seats.iter().any(stuck)).then_some(WORD_OF_FORMING)
+        let has_keys = |seat: &Seat<'_>| seats.answer(seat).is_some_and(|answer| answer.replication.keys > 0);
+        let is_stuck = !self.input.record.formed && seats.iter().any(stuck) && !seats.iter().any(has_keys);
+        is_stuck.then_some(WORD_OF_FORMING)
     }
 
     /// By a person's word: without a majority nobody can be elected, and replicas that have the data take over all
