@@ -135,8 +135,9 @@ impl Launching<'_> {
                 vec![CommandUri {
                     value: url.clone(),
                     executable: Some(true),
-                    // The digest is part of the address: what is cached under it never changes.
-                    cache: Some(true),
+                    // The cache knows files by their address alone: one that is replaced under its address would
+                    // be taken from it for ever. With the digest in the address it never changes.
+                    cache: Some(url.contains(&sha256.to_string())),
                     extract: Some(false),
                     output_file: Some(FETCHED.to_owned()),
                 }],
@@ -276,9 +277,16 @@ mod tests {
     }
 
     #[test]
+    fn what_may_be_replaced_under_its_address_is_not_cached() {
+        let url = String::from("http://files.internal/overlord");
+        let command = command(Program::Fetched { url, sha256: digest("any") }, "/data");
+        assert_eq!(command.uris[0].cache, Some(false));
+    }
+
+    #[test]
     fn a_fetched_binary_is_checked_and_then_started_with_its_flags_whatever_they_hold() {
         let program = "#!/bin/sh\nfor word; do echo \"<$word>\"; done\n";
-        let url = String::from("http://10.0.0.1:8880/v1/executor/x/overlord");
+        let url = format!("http://10.0.0.1:8880/v1/executor/{}/overlord", digest(program));
         let fetched = Program::Fetched { url: url.clone(), sha256: digest(program) };
         let command = command(fetched, HOSTILE);
         let uri = &command.uris[0];

@@ -9,6 +9,9 @@ use tokio_util::codec::{Decoder, Encoder};
 /// Largest record taken when nothing else is said. An OFFERS event of a thousand agents is about 1 MiB.
 pub const DEFAULT_MAX_RECORD: usize = 16 * 1024 * 1024;
 
+/// Largest record of a master: all that tens of thousands of agents offer comes in one.
+pub const MASTER_MAX_RECORD: usize = 256 * 1024 * 1024;
+
 /// A u64 has at most 20 digits, and libprocess writes no leading zeros.
 const MAX_LENGTH_DIGITS: usize = 20;
 

@@ -144,6 +144,12 @@ impl Keeper {
                 self.file.clone_from(&self.launch.conf);
                 if self.phase == Phase::Stopping {
                     self.effects.push(Effect::Signal { pid, signal: Signal::Terminate });
+                    // The time to stop ran out while it started.
+                    if !self.timers.contains_key(&Timer::Stop)
+                        && !self.timers.contains_key(&Timer::StopSooner)
+                    {
+                        self.arm(Timer::Stop, self.limits.shutdown_grace);
+                    }
                 } else {
                     self.probe(FIRST_PROBE);
                 }

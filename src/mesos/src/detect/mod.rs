@@ -11,7 +11,7 @@ pub(crate) use sighting::Sightings;
 pub use url::{ZooKeeperUrl, ZooKeeperUrlError};
 pub(crate) use zookeeper::ZooKeeperDetector;
 
-use crate::HttpConfigError;
+use crate::{HttpConfigError, http::shortened};
 
 /// No list of masters is longer.
 const MAX_MASTERS: usize = 64;
@@ -38,7 +38,7 @@ impl Masters {
             None => Err(HttpConfigError::NoMaster),
             Some(first) if first.starts_with("zk://") => Ok(Self::ZooKeeper(masters.join(",").parse()?)),
             Some(first) if masters.len() > MAX_MASTERS => Err(HttpConfigError::BadAddress {
-                address: first.clone(),
+                address: shortened(first),
                 reason: format!("it is the first of more than {MAX_MASTERS}"),
             }),
             Some(_) => Ok(Self::List(masters)),

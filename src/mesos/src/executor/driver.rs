@@ -60,7 +60,8 @@ impl ExecutorDriver {
         events: mpsc::Sender<ExecutorEvent>,
         seed: u64,
     ) -> Self {
-        let max = env.subscription_backoff_max.max(RETRY_MIN);
+        // A restarted agent gives executors about as long to come back: half of it leaves room for another attempt.
+        let max = (env.subscription_backoff_max / 2).max(RETRY_MIN);
         // Another sequence than that of the uuids.
         let retry = Retry::new(RetryBounds { min: RETRY_MIN, max }, !seed);
         Self { env, shared, transport, events, retry, seed }

@@ -75,9 +75,17 @@ pub(crate) fn peer(url: &Url) -> String {
     }
 }
 
-/// A text of others that is short enough for a message.
-fn shortened(text: &str) -> String {
-    text.chars().take(200).collect()
+/// A text of others that is short enough for a message, without what may be a password in it.
+pub(crate) fn shortened(text: &str) -> String {
+    let short = |text: &str| text.chars().take(200).collect::<String>();
+    match text.rsplit_once('@') {
+        Some((before, after)) => {
+            let scheme =
+                before.split_once("://").map(|(scheme, _)| format!("{scheme}://")).unwrap_or_default();
+            format!("{}***@{}", short(&scheme), short(after))
+        }
+        None => short(text),
+    }
 }
 
 #[cfg(test)]
@@ -85,6 +93,14 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn a_password_in_an_address_is_in_no_error() {
+        for address in ["http://me:hush@master:5050", "me:hush@master:5050", "zk://me:hush@zk:2181/mesos"] {
+            let error = endpoint(address, "/", false).unwrap_err().to_string();
+            assert!(!error.contains("hush") && error.contains("***@"), "{error}");
+        }
+    }
 
     fn url(text: &str) -> Url {
         Url::parse(text).unwrap()

@@ -9,7 +9,7 @@ mod tls;
 
 use std::{fmt, path::PathBuf, time::Duration};
 
-pub(crate) use address::{endpoint, redirect_target};
+pub(crate) use address::{endpoint, redirect_target, shortened};
 pub use executor::HttpExecutor;
 #[cfg(any(test, feature = "properties"))]
 pub(crate) use poster::parse_event;

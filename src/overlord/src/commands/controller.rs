@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, path::Path, sync::Arc};
 
 use clap::ArgMatches;
 use overlord_controllers::{Binary, Catalogue, Executor, Framework, Program};
-use overlord_mesos::{Credentials, HttpConfig, HttpScheduler};
+use overlord_mesos::{Credentials, HttpConfig, HttpScheduler, recordio::MASTER_MAX_RECORD};
 use overlord_store::{EtcdConfig, EtcdStore};
 use tokio::{net::TcpListener, task::JoinSet};
 use tokio_util::sync::CancellationToken;
@@ -17,6 +17,7 @@ use crate::{
         Settings,
         args::{ControllerArgs, LogArgs},
         executor::Delivery,
+        without_secrets,
     },
 };
 
@@ -40,7 +41,12 @@ async fn serve(settings: Settings) -> Result<(), Failure> {
         }
         _ => None,
     };
-    let http = HttpConfig { credentials, tls: settings.mesos.tls.clone(), ..HttpConfig::default() };
+    let http = HttpConfig {
+        credentials,
+        tls: settings.mesos.tls.clone(),
+        max_record: MASTER_MAX_RECORD,
+        ..HttpConfig::default()
+    };
     let transport = HttpScheduler::new(&settings.mesos.masters, http)
         .map_err(|error| Failure::usage(chain(&error), "look at mesos.masters, and at its certificates"))?;
     let delivered = match &settings.executor.binary {
@@ -62,7 +68,7 @@ async fn serve(settings: Settings) -> Result<(), Failure> {
     let shutdown = CancellationToken::new();
     let mut signals = JoinSet::new();
     service::on_signals(&mut signals, shutdown.clone())?;
-    tracing::info!(%api, etcd = settings.etcd.endpoints.join(","), mesos = settings.mesos.masters.join(","), "controller starts");
+    tracing::info!(%api, etcd = settings.etcd.endpoints.join(","), mesos = without_secrets(&settings.mesos.masters.join(",")), "controller starts");
     // Nobody may be listening: then it is no service of systemd.
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
     let advertise = settings.api.advertise.clone().unwrap_or_else(|| format!("http://{api}"));

@@ -164,11 +164,8 @@ impl Resolver<'_> {
 
     /// Hides what stands before an `@` in the value last picked: `zk://user:password@host` is shown to many.
     fn hide_secrets(&mut self) {
-        if let Some(row) = self.rows.last_mut()
-            && let Some((before, after)) = row.value.rsplit_once('@')
-        {
-            let scheme = before.split_once("://").map_or("", |(scheme, _)| scheme);
-            row.value = format!("{scheme}://***@{after}");
+        if let Some(row) = self.rows.last_mut() {
+            row.value = without_secrets(&row.value);
         }
     }
 
@@ -308,6 +305,17 @@ fn controller(
         deletion_ceiling,
         concurrency,
     })
+}
+
+/// A text with addresses, without what stands before the last `@`.
+pub(crate) fn without_secrets(text: &str) -> String {
+    match text.rsplit_once('@') {
+        Some((before, after)) => {
+            let scheme = before.split_once("://").map_or("", |(scheme, _)| scheme);
+            format!("{scheme}://***@{after}")
+        }
+        None => text.to_owned(),
+    }
 }
 
 #[cfg(test)]
