@@ -1,10 +1,13 @@
 //! Announced maintenance: people are told which members are concerned, and the master whether anything of ours still
 //! stands in the way.
 
-use std::{collections::BTreeMap, sync::Mutex};
+use std::{collections::BTreeMap, sync::Mutex, time::Duration};
 
 use overlord_api::{EventLevel, Info, State, keys};
-use overlord_mesos::v1::{AgentId, InverseOffer, OfferId};
+use overlord_mesos::{
+    CallError,
+    v1::{AgentId, InverseOffer, OfferId},
+};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -19,6 +22,9 @@ const ASK_AGAIN_SECONDS: f64 = 30.0;
 
 /// ... and when nothing is.
 const AGREED_SECONDS: f64 = 300.0;
+
+/// Before an answer that the master did not take is given again.
+const RETRY: Duration = Duration::from_secs(5);
 
 /// Inverse offers beyond this number are left unanswered: the master asks again.
 const MOST: usize = 10_000;
@@ -63,7 +69,7 @@ impl Maintenance {
     /// Answers, until `shutdown`. The master keeps the last answer of each for the operator to see.
     pub(crate) async fn run(&self, shared: &Shared, shutdown: CancellationToken) {
         loop {
-            let asked = std::mem::take(&mut *lock(&self.asked));
+            let asked = lock(&self.asked).clone();
             let (held, free): (Vec<_>, Vec<_>) = asked.into_iter().partition(|(_, agent)| match agent {
                 Some(agent) => is_in_use(shared, agent),
                 // Everything that we have.
@@ -71,20 +77,37 @@ impl Maintenance {
             });
             let ids = |offers: Vec<(OfferId, _)>| offers.into_iter().map(|(id, _)| id).collect::<Vec<_>>();
             let (held, free) = (ids(held), ids(free));
-            if !free.is_empty()
-                && let Err(error) = shared.mesos.accept_inverse_offers(free, AGREED_SECONDS).await
-            {
-                tracing::debug!(%error, "inverse offers not accepted; they come again");
+            let mut failed = false;
+            if !free.is_empty() {
+                let sent = shared.mesos.accept_inverse_offers(free.clone(), AGREED_SECONDS).await;
+                failed |= !self.settle(&free, sent);
             }
-            if !held.is_empty()
-                && let Err(error) = shared.mesos.decline_inverse_offers(held, ASK_AGAIN_SECONDS).await
-            {
-                tracing::debug!(%error, "inverse offers not declined; they come again");
+            if !held.is_empty() {
+                let sent = shared.mesos.decline_inverse_offers(held.clone(), ASK_AGAIN_SECONDS).await;
+                failed |= !self.settle(&held, sent);
             }
             tokio::select! {
                 biased;
                 () = shutdown.cancelled() => return,
                 () = self.wake.notified() => {}
+                () = tokio::time::sleep(RETRY), if failed => {}
+            }
+        }
+    }
+
+    /// What was answered is not open any more. What was not stays so: the master asks once for each.
+    fn settle(&self, offers: &[OfferId], sent: Result<(), CallError>) -> bool {
+        match sent {
+            Ok(()) => {
+                let mut asked = lock(&self.asked);
+                for offer in offers {
+                    asked.remove(offer);
+                }
+                true
+            }
+            Err(error) => {
+                tracing::debug!(%error, "inverse offers not answered");
+                false
             }
         }
     }
