@@ -110,7 +110,10 @@ impl Apply<'_> {
             Wanted { cluster: self.cluster, wish: self.wish(launches.iter().copied(), occupied), own };
         let members = self.spec.shape.members();
         let groups = [anywhere, away];
-        let granted = self.shared.launcher.place(&self.shared.ledger, wanted, &groups, members, &placed);
+        let mut granted = self.shared.launcher.place(&self.shared.ledger, wanted, &groups, members, &placed);
+        let mut placements: Vec<&mut Placement> =
+            granted.grants.iter_mut().flat_map(|grant| &mut grant.placements).collect();
+        untangle(&mut placements, &wishes);
         self.shared.memo(self.cluster, |memo| memo.unplaceable.clone_from(&granted.refused));
         // What is recorded is launched, even if the rest could not be recorded.
         let mut record = self.record.value.clone();
@@ -450,5 +453,68 @@ fn replaced(old: &Info, new: &Info) -> Happening {
             new.address(),
             old.address()
         ),
+    }
+}
+
+/// Members of a pool are alike. One that was given the former address of another, which found a place itself,
+/// exchanges places with it: an address keeps its member, and the next pass would come to the same two places.
+fn untangle(placements: &mut [&mut Placement], wishes: &BTreeMap<u32, Place>) {
+    let movable = |member: u32| !matches!(wishes.get(&member), Some(Place::Elsewhere(_)));
+    let owners: BTreeMap<Address, u32> = wishes
+        .iter()
+        .filter(|(member, _)| movable(**member))
+        .filter_map(|(member, place)| Some((place.replaces()?, *member)))
+        .collect();
+    for at in 0..placements.len() {
+        let Some(owner) = owners.get(&placements[at].address).copied() else { continue };
+        let other = placements.iter().position(|placement| placement.member == owner);
+        if let Some(other) = other.filter(|other| *other != at && movable(placements[at].member)) {
+            placements[other].member = placements[at].member;
+            placements[at].member = owner;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn address(host: u8) -> Address {
+        Address::new([10, 0, 0, host].into(), 20_000)
+    }
+
+    fn placement(member: u32, host: u8) -> Placement {
+        Placement {
+            member,
+            address: address(host),
+            bus_port: None,
+            agent_id: format!("a{host}"),
+            host: address(host).ip,
+            rack: None,
+            zone: None,
+            role: String::from("*"),
+        }
+    }
+
+    fn untangled(placed: &[(u32, u8)], wishes: &[(u32, Place)]) -> Vec<(u32, Address)> {
+        let mut placements: Vec<Placement> =
+            placed.iter().map(|(member, host)| placement(*member, *host)).collect();
+        untangle(&mut placements.iter_mut().collect::<Vec<_>>(), &wishes.iter().copied().collect());
+        placements.iter().map(|placement| (placement.member, placement.address)).collect()
+    }
+
+    #[test]
+    fn members_that_were_placed_on_each_others_address_take_their_own() {
+        let any = |member: u32, host| (member, Place::Any(address(host)));
+        let circle = untangled(&[(0, 2), (1, 3), (2, 1)], &[any(0, 1), any(1, 2), any(2, 3)]);
+        assert_eq!(circle, [(1, address(2)), (2, address(3)), (0, address(1))]);
+        let moved = untangled(&[(0, 2), (1, 5)], &[any(0, 1), any(1, 2)]);
+        assert_eq!(moved, [(1, address(2)), (0, address(5))]);
+    }
+
+    #[test]
+    fn who_must_leave_its_host_is_not_exchanged() {
+        let wishes = [(0, Place::Elsewhere(address(1))), (1, Place::Any(address(2)))];
+        assert_eq!(untangled(&[(0, 2), (1, 1)], &wishes), [(0, address(2)), (1, address(1))]);
     }
 }
