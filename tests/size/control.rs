@@ -6,14 +6,12 @@ use std::{
     time::Duration,
 };
 
-use async_trait::async_trait;
 use futures::StreamExt as _;
-use overlord_api::{Address, ClusterName, Engine, Kind, Phase, Status, keys, keys::Key};
-use overlord_controllers::{
-    Binary, Catalogue, Commander, Controllers, Engines, Executor, Known, Look, Program, Settings,
-};
-use overlord_reconcile::{Change, Clock, Revision, TokioClock};
+use overlord_api::{ClusterName, Engine, Phase, Status, keys, keys::Key};
+use overlord_controllers::{Binary, Catalogue, Controllers, Executor, Program, Settings};
+use overlord_reconcile::{Change, Clock, TokioClock};
 use overlord_store::{MemoryStore, Store as _, Txn};
+use overlord_tests::StubEngines;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -26,25 +24,6 @@ const MEMBERS: usize = 100;
 
 /// Virtual time after which something hangs.
 const LIMIT: Duration = Duration::from_secs(3600);
-
-/// Servers that are never asked.
-#[derive(Debug)]
-struct Nothing;
-
-#[async_trait]
-impl Engines for Nothing {
-    async fn keys(&self, _kind: Kind, _address: Address, _epoch: Revision) -> Known<u64> {
-        Known::Is(0)
-    }
-
-    async fn look(&self, _address: Address, _patience: Duration) -> Look {
-        Look::Silent("a stub".to_owned())
-    }
-
-    async fn open(&self, _address: Address, _epoch: Revision) -> Result<Box<dyn Commander>, String> {
-        Err("a stub".to_owned())
-    }
-}
 
 fn settings() -> Settings {
     let versions = BTreeMap::from([("7.0.15".to_owned(), Binary::Preinstalled)]);
@@ -83,7 +62,7 @@ fn ready(clusters: usize, agents: u32) -> (u64, Counts) {
             settings(),
             Arc::new(store.clone()),
             Arc::new(transport.clone()),
-            Arc::new(Nothing),
+            Arc::new(StubEngines),
             clock,
             1,
         );

@@ -21,5 +21,5 @@ pub use network::Network;
 pub use observe::condition;
 pub use process::{binary, name_of, processes_in, signal};
 pub use sandbox::{Controller, Options, Sandbox};
-pub use stub::StubExecutors;
+pub use stub::{StubEngines, StubExecutors};
 pub use wait::{eventually, eventually_within};

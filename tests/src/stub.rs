@@ -1,14 +1,16 @@
-//! Executors without processes: each says at once that its task runs, and ends when it is told to. For what
-//! would be too many real ones.
+//! Executors without processes: each says at once that its task runs, and ends when it is told to. And engines
+//! without servers. For what would be too many real ones.
 
 use std::{
     collections::BTreeMap,
     sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
+    time::Duration,
 };
 
 use async_trait::async_trait;
 use futures::StreamExt as _;
-use overlord_api::{INFO_VERSION, Report, State};
+use overlord_api::{Address, INFO_VERSION, Kind, Report, State};
+use overlord_controllers::{Commander, Engines, Known, Look};
 use overlord_mesos::{
     ExecutorTransport as _,
     v1::{
@@ -16,6 +18,7 @@ use overlord_mesos::{
         executor::{Call, CallType, Event, EventType, Subscribe, Update},
     },
 };
+use overlord_reconcile::Revision;
 use overlord_sandbox::{ExitReporter, LaunchError, Launcher, MemoryExecutor, Mesos, StartExecutor};
 use tokio::task::{AbortHandle, JoinSet};
 
@@ -164,5 +167,24 @@ impl Stub {
         let update = Call { update: Some(Update { status }), ..self.call(CallType::Update) };
         // An agent that is away says nothing; nobody waits for this executor then.
         let _ = self.agent.call(&update).await;
+    }
+}
+
+/// Servers that hold nothing, and are never asked for more.
+#[derive(Debug)]
+pub struct StubEngines;
+
+#[async_trait]
+impl Engines for StubEngines {
+    async fn keys(&self, _kind: Kind, _address: Address, _epoch: Revision) -> Known<u64> {
+        Known::Is(0)
+    }
+
+    async fn look(&self, _address: Address, _patience: Duration) -> Look {
+        Look::Silent("a stub".to_owned())
+    }
+
+    async fn open(&self, _address: Address, _epoch: Revision) -> Result<Box<dyn Commander>, String> {
+        Err("a stub".to_owned())
     }
 }

@@ -6,16 +6,14 @@ use std::{
     time::Duration,
 };
 
-use async_trait::async_trait;
 use futures::StreamExt as _;
 use overlord_api::{Address, ClusterName, Engine, Kind, Phase, Status, keys, keys::Key};
-use overlord_controllers::{
-    Binary, Catalogue, Commander, Controllers, Engines, Executor, Known, Look, Program, Settings,
-};
+use overlord_controllers::{Binary, Catalogue, Controllers, Executor, Program, Settings};
 use overlord_mesos::{HttpConfig, HttpScheduler};
 use overlord_reconcile::{Change, Clock, Revision};
 use overlord_sandbox::{Etcd, EtcdConfig};
 use overlord_store::{EtcdStore, MemoryStore, Store, Txn};
+use overlord_tests::StubEngines;
 use tokio::{task::JoinSet, time::timeout};
 use tokio_util::sync::CancellationToken;
 
@@ -41,25 +39,6 @@ const MEMBERS: usize = 100;
 
 /// It takes long.
 const MOST_ROUNDS: usize = 3;
-
-/// Servers that hold nothing, and are never asked for more.
-#[derive(Debug)]
-struct Nothing;
-
-#[async_trait]
-impl Engines for Nothing {
-    async fn keys(&self, _kind: Kind, _address: Address, _epoch: Revision) -> Known<u64> {
-        Known::Is(0)
-    }
-
-    async fn look(&self, _address: Address, _patience: Duration) -> Look {
-        Look::Silent("a stub".to_owned())
-    }
-
-    async fn open(&self, _address: Address, _epoch: Revision) -> Result<Box<dyn Commander>, String> {
-        Err("a stub".to_owned())
-    }
-}
 
 /// What one round came to.
 #[derive(Debug, Default)]
@@ -131,7 +110,7 @@ async fn round(
         settings(setup)?,
         Arc::clone(&store),
         Arc::new(transport),
-        Arc::new(Nothing),
+        Arc::new(StubEngines),
         Arc::new(setup.clock),
         1,
     );
