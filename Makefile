@@ -3,7 +3,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 CARGO ?= cargo
 
-.PHONY: help deps test-deps build quickstart quickstart-check test bench lint docs clean
+.PHONY: help deps test-deps build quickstart quickstart-check test mutants bench sim chaos lint docs clean
 
 help: ## Print this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  %-18s %s\n", $$1, $$2}'
@@ -27,9 +27,20 @@ test: test-deps ## Run every test, against real etcd, redis, memcached and ZooKe
 	$(CARGO) build --locked --bin overlord
 	$(CARGO) test --locked --workspace
 
+mutants: test-deps ## Take each safety rule out in turn: the simulation must notice, by the oracle for it
+	$(CARGO) test --locked --profile sim -p overlord-tests --test mutants -- --include-ignored --nocapture
+
 bench: build ## Measure side by side with plain processes; prints a table
 	$(CARGO) build --release --locked -p overlord-tests --bin bench
 	target/release/bench target/release/overlord
+
+sim: deps ## Simulate days with faults, one a seed: make sim SEEDS=10000
+	OVERLORD_SIM_SEEDS="$(or $(SEEDS),1000)" OVERLORD_SIM_TWICE=10 OVERLORD_SIM_CRASHES=1 \
+		$(CARGO) test --profile sim --locked -p overlord-tests --test sim
+
+chaos: test-deps ## Break real parts at random under writers: make chaos MINUTES=15 SEED=7
+	$(CARGO) build --locked --bin overlord
+	MINUTES="$(MINUTES)" SEED="$(SEED)" $(CARGO) test --locked -p overlord-tests --test chaos -- --ignored --nocapture minutes_of_chaos
 
 lint: deps ## Format and clippy, warnings are errors
 	$(CARGO) fmt --all --check

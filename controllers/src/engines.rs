@@ -4,7 +4,7 @@ use std::{io::ErrorKind, time::Duration};
 
 use async_trait::async_trait;
 use overlord_api::{Address, Kind};
-use overlord_engines::{AdminError, ClusterAdmin, connect, fence};
+use overlord_engines::{AdminError, ClusterAdmin, Dialler, fence};
 use overlord_reconcile::Revision;
 
 use crate::{
@@ -32,16 +32,19 @@ impl Commander for Fenced {
     }
 }
 
-/// Asks over the network.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct NetworkEngines;
+/// Asks over the network: TCP, or one that is brought along.
+#[derive(Debug, Clone, Default)]
+pub struct NetworkEngines {
+    /// Opens the connections.
+    pub dialler: Dialler,
+}
 
 #[async_trait]
 impl Engines for NetworkEngines {
     async fn keys(&self, kind: Kind, address: Address, epoch: Revision) -> Known<u64> {
         let name = fence::client_name(epoch);
         let asked = async {
-            let mut admin = connect(kind, address, TIMEOUT, Some(&name)).await?;
+            let mut admin = self.dialler.engine(kind, address, TIMEOUT, Some(&name)).await?;
             admin.keys().await
         };
         match asked.await {
@@ -55,7 +58,7 @@ impl Engines for NetworkEngines {
 
     async fn look(&self, address: Address, patience: Duration) -> Look {
         let asked = async {
-            let mut admin = ClusterAdmin::connect(address, patience, None).await?;
+            let mut admin = self.dialler.node(address, patience, None).await?;
             admin.look().await
         };
         match asked.await {
@@ -70,7 +73,7 @@ impl Engines for NetworkEngines {
 
     async fn open(&self, address: Address, epoch: Revision) -> Result<Box<dyn Commander>, String> {
         let name = fence::client_name(epoch);
-        match ClusterAdmin::connect(address, TIMEOUT, Some(&name)).await {
+        match self.dialler.node(address, TIMEOUT, Some(&name)).await {
             Ok(admin) => Ok(Box::new(Fenced(admin))),
             Err(error) => Err(error.to_string()),
         }

@@ -12,6 +12,9 @@ use overlord_reconcile::Clock;
 use overlord_store::{Error, Fence, Fetch, LeaseId, Store, Txn};
 use tokio_util::sync::CancellationToken;
 
+/// Before the events of earlier leaders are read again after that failed.
+const LOAD_AGAIN: Duration = Duration::from_secs(1);
+
 /// How often counted events are written.
 const FLUSH: Duration = Duration::from_secs(1);
 
@@ -78,8 +81,9 @@ impl Recorder {
         Self { store, fence, clock, inner: Mutex::default(), wake: tokio::sync::Notify::new() }
     }
 
-    /// Reads what earlier leaders counted, so that counts go on.
-    pub(crate) async fn load(&self) -> Result<(), Error> {
+    /// Reads what earlier leaders counted, so that counts go on. Not waited for by the term: what is counted in the
+    /// meantime is added to it.
+    async fn load(&self) -> Result<(), Error> {
         let listing = self.store.list(keys::EVENTS, Fetch::Values).await?;
         let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
         for entry in listing.entries {
@@ -88,8 +92,17 @@ impl Recorder {
             else {
                 continue;
             };
-            if let Ok(event) = serde_json::from_slice::<Event>(&entry.value) {
-                inner.folders.entry(folder.to_owned()).or_default().insert(name.to_owned(), event);
+            if let Ok(event) = overlord_api::read_value::<Event>(&entry.value) {
+                let events = inner.folders.entry(folder.to_owned()).or_default();
+                match events.get_mut(name) {
+                    Some(counted) => {
+                        counted.count = counted.count.saturating_add(event.count);
+                        counted.first = counted.first.min(event.first);
+                    }
+                    None => {
+                        events.insert(name.to_owned(), event);
+                    }
+                }
             }
         }
         Ok(())
@@ -126,6 +139,7 @@ impl Recorder {
             }
         }
         let event = events.entry(name.clone()).or_insert_with(|| Event {
+            version: overlord_api::VALUES_VERSION,
             object,
             reason: reason.to_owned(),
             level,
@@ -156,6 +170,17 @@ impl Recorder {
 
     /// Writes what was counted, until `shutdown`; then once more.
     pub(crate) async fn run(&self, shutdown: CancellationToken) {
+        let load = async {
+            while let Err(error) = self.load().await {
+                tracing::warn!(%error, "events are not read yet");
+                tokio::time::sleep(LOAD_AGAIN).await;
+            }
+        };
+        tokio::select! {
+            biased;
+            () = shutdown.cancelled() => return,
+            () = load => {}
+        }
         loop {
             tokio::select! {
                 biased;

@@ -213,7 +213,7 @@ fn end(next: &mut Info, status: &TaskStatus, report: Option<&Report>) {
 }
 
 /// Takes over what the executor says.
-fn apply(next: &mut Info, report: &Report) {
+pub(crate) fn apply(next: &mut Info, report: &Report) {
     let Report { version: _, state, config, restart, restarts, pid, role, epoch, link, slots, .. } = report;
     let observed = &mut next.observed;
     observed.state = *state;
@@ -232,7 +232,7 @@ fn apply(next: &mut Info, report: &Report) {
 }
 
 /// The executor's report, when the update carries one that can be read.
-fn report_of(status: &TaskStatus) -> Option<Report> {
+pub(crate) fn report_of(status: &TaskStatus) -> Option<Report> {
     let data = status.data.as_ref()?;
     // Base64 of the largest report that is allowed.
     if data.len() > MAX_REPORT * 4 / 3 + 4 {
@@ -240,7 +240,7 @@ fn report_of(status: &TaskStatus) -> Option<Report> {
         return None;
     }
     let bytes = base64::engine::general_purpose::STANDARD.decode(data).ok()?;
-    match serde_json::from_slice(&bytes) {
+    match overlord_api::read_value(&bytes) {
         Ok(report) => Some(report),
         Err(error) => {
             tracing::warn!(task = %status.task_id, %error, "report cannot be read");

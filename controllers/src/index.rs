@@ -69,6 +69,8 @@ struct Inner {
     agents: Groups<String, Spot>,
     /// Clusters whose record gives up a Mesos task.
     tombstones: Groups<String, ClusterName>,
+    /// Clusters by the beginning of their record's uid.
+    uids: Groups<String, ClusterName>,
     /// Ports in use by host, and by which keys: a bus port may also be somebody's data port, by an edit.
     ports: BTreeMap<IpAddr, Groups<u16, Spot>>,
 }
@@ -121,6 +123,12 @@ impl Inner {
                 self.change_port(address.ip, address.port, &(cluster, address), add);
             }
             (_, Value::Record(record)) => {
+                let uid = uid8(&record.uid).to_owned();
+                if add {
+                    self.uids.insert(uid, cluster.clone());
+                } else {
+                    self.uids.remove(&uid, &cluster);
+                }
                 for task in record.tombstones.keys() {
                     if add {
                         self.tombstones.insert(task.clone(), cluster.clone());
@@ -190,6 +198,19 @@ impl ClusterIndex {
         let member = (uid.to_owned(), member);
         let mut attempts = inner.members.get(&member);
         attempts.find(|(newer, _)| *newer > attempt).map(|(_, (cluster, _))| cluster.clone())
+    }
+
+    /// The cluster of which a Mesos task is by its id, and the member, incarnation and attempt that the id names.
+    pub(crate) fn whose(&self, task: &str) -> Option<(ClusterName, (u32, u32, u64))> {
+        let mut parts = task.split('.');
+        let (uid, member, incarnation, attempt, None) =
+            (parts.next()?, parts.next()?, parts.next()?, parts.next()?, parts.next())
+        else {
+            return None;
+        };
+        let inner = lock(&self.inner);
+        let cluster = inner.uids.get(&uid.to_owned()).next()?.clone();
+        Some((cluster, (member.parse().ok()?, incarnation.parse().ok()?, attempt.parse().ok()?)))
     }
 
     /// Every address that is recorded on these hosts.
@@ -264,7 +285,7 @@ mod tests {
         assert_eq!(index.taken(&[address.ip].into()), [address].into());
         assert_eq!(index.taken(&[[10, 0, 0, 9].into()].into()), [].into());
         // What cannot be read keeps its address.
-        let damaged = Value::Damaged(String::from("?"));
+        let damaged = Value::Damaged(overlord_api::Unreadable::Damaged(String::from("?")));
         index.changed(&key, Some(&info), Some(&damaged));
         assert_eq!(index.task(&task), []);
         assert_eq!(index.taken(&[address.ip].into()), [address].into());
@@ -289,12 +310,12 @@ mod tests {
             reason: String::from("gone"),
         };
         record.tombstones.insert(String::from("t"), tomb);
-        let with = Value::Record(Box::new(record.clone()));
+        let with = Value::Record(Arc::new(record.clone()));
         let key = keys::record(&samples::cluster());
         put(&index, &key, None, &with);
         assert_eq!(index.given_up("t"), Some(samples::cluster()));
         record.tombstones.clear();
-        put(&index, &key, Some(&with), &Value::Record(Box::new(record)));
+        put(&index, &key, Some(&with), &Value::Record(Arc::new(record)));
         assert_eq!(index.given_up("t"), None);
     }
 

@@ -3,18 +3,20 @@
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
+use bytes::Bytes;
 use futures::{StreamExt as _, stream};
-use overlord_api::{Address, ClusterName, EventLevel, Info, keys};
-use overlord_mesos::v1::{AgentId, TaskId, TaskState, TaskStatus};
+use overlord_api::{Address, ClusterName, EventLevel, Info, SPEAK, keys};
+use overlord_mesos::v1::{AgentId, ExecutorId, TaskId, TaskState, TaskStatus};
 use overlord_reconcile::Revision;
 use overlord_store::Error;
 
 use crate::{
     events::{Happening, NO_CLUSTER},
-    fold::{Context, Folded, fold},
+    fold::{Context, Folded, fold, report_of},
     ledger::{Batch, Expect, LedgerError, Value},
     members::plan::{KILL_AGAIN, SEND_AGAIN},
-    shared::Shared,
+    shared::{Shared, Stranger},
+    witnesses::{forget_homeless, hear, note_homeless},
 };
 
 /// Infos written in one transaction: a compare and a put each.
@@ -31,6 +33,9 @@ const STORE_RETRY: [Duration; 5] = [
     Duration::from_secs(2),
     Duration::from_secs(5),
 ];
+
+/// An executor that was asked where it is, and has not said it, is asked again after this long.
+const SPEAK_AGAIN: Duration = Duration::from_secs(10);
 
 /// Where a Mesos task is recorded.
 fn find(shared: &Shared, task: &str) -> Option<(ClusterName, Arc<Info>, Revision)> {
@@ -108,6 +113,9 @@ async fn store_round(shared: &Shared, round: &[TaskStatus]) -> Result<(), Ledger
     let mut happenings: Vec<(ClusterName, Happening)> = Vec::new();
     let mut answered: Vec<(&TaskId, ClusterName)> = Vec::new();
     for status in round {
+        if let Some(report) = report_of(status) {
+            hear(shared, status.task_id.as_str(), &report);
+        }
         let Some((cluster, info, revision)) = find(shared, status.task_id.as_str()) else {
             let pause = shared.sync.paused(&status.task_id);
             stranger(shared, status, pause).await;
@@ -169,6 +177,13 @@ async fn stranger(shared: &Shared, status: &TaskStatus, pause: Option<Duration>)
     let over = status.state.is_terminal();
     let task = status.task_id.as_str();
     match shared.ledger.index.given_up(task) {
+        // The store may have forgotten that it was taken back.
+        Some(_) if !over && shared.went_back.is_some() => {
+            tracing::warn!(
+                task,
+                "a task that was given up runs; it is left alone while the store is not accepted"
+            );
+        }
         Some(cluster) => {
             if over {
                 // The reconciler drops the tombstone.
@@ -186,8 +201,26 @@ async fn stranger(shared: &Shared, status: &TaskStatus, pause: Option<Duration>)
                 shared.sync.ask_after(shared.clock.monotonic(), pause, task, agent);
             }
         }
-        None if over || matches!(status.state, TaskState::Unreachable | TaskState::NotKnown) => {}
-        None => shared.events.record(
+        None if over || status.state == TaskState::NotKnown => {
+            forget_homeless(shared, task);
+            if let Some((cluster, _)) = shared.ledger.index.whose(task) {
+                let was = shared.memo(&cluster, |memo| memo.strangers.remove(task).is_some());
+                if was {
+                    shared.enqueue(&cluster);
+                }
+            }
+        }
+        None if status.state == TaskState::Unreachable => {}
+        None => unrecorded(shared, status).await,
+    }
+}
+
+/// A Mesos task runs and no info names it. When it is one of a cluster that is recorded, its executor is asked where
+/// it is: with that it can be recorded again, and until then nothing is launched in its place.
+async fn unrecorded(shared: &Shared, status: &TaskStatus) {
+    let task = status.task_id.as_str();
+    let Some((cluster, (member, incarnation, attempt))) = shared.ledger.index.whose(task) else {
+        shared.events.record(
             NO_CLUSTER,
             Happening {
                 object: format!("task-{task}"),
@@ -197,6 +230,57 @@ async fn stranger(shared: &Shared, status: &TaskStatus, pause: Option<Duration>)
                     "mesos runs task {task}, which no record names; it is left alone, a person must decide"
                 ),
             },
-        ),
+        );
+        let report = report_of(status);
+        let cluster = report.as_ref().and_then(|report| report.cluster.as_ref());
+        note_homeless(shared, task, cluster);
+        if report.is_none() {
+            ask_executor(shared, status).await;
+        }
+        return;
+    };
+    let report = report_of(status);
+    let agent = status.agent_id.clone();
+    let known = shared.memo(&cluster, |memo| {
+        let before = memo.strangers.remove(task);
+        let was = before.is_some();
+        let (old_agent, old_report) = before.map_or((None, None), |old| (old.agent, old.report));
+        let stranger = Stranger {
+            member,
+            incarnation,
+            attempt,
+            agent: agent.clone().or(old_agent),
+            report: report.clone().or(old_report),
+        };
+        memo.strangers.insert(task.to_owned(), stranger);
+        was
+    });
+    if !known {
+        shared.events.record(
+            cluster.as_str(),
+            Happening {
+                object: format!("member/{member}"),
+                reason: "UnknownTask",
+                level: EventLevel::Warning,
+                message: format!("mesos runs {task}, which no info names: its executor is asked where it is"),
+            },
+        );
     }
+    if report.is_none() {
+        ask_executor(shared, status).await;
+    }
+    shared.enqueue(&cluster);
+}
+
+/// Asks the executor of a task to report how it is.
+async fn ask_executor(shared: &Shared, status: &TaskStatus) {
+    let Some(agent) = &status.agent_id else { return };
+    let task = status.task_id.as_str();
+    let executor = ExecutorId::new(task);
+    if let Err(error) = shared.mesos.message(agent.clone(), executor, Bytes::from_static(SPEAK)).await {
+        tracing::debug!(task, %error, "executor not asked");
+    }
+    // A message may get lost: Mesos is asked again, and then so is the executor.
+    let (task, agent) = (status.task_id.clone(), status.agent_id.clone());
+    shared.sync.ask_after(shared.clock.monotonic(), SPEAK_AGAIN, task, agent);
 }

@@ -1,17 +1,16 @@
 //! Removes what has served its time: quarantines that ended, and requests of clusters that are gone.
-//! Remembers how far the store has come.
 
 use std::time::Duration;
 
 use jiff::SignedDuration;
 use overlord_api::{
-    ClusterName,
+    ClusterName, EventLevel,
     keys::{self, Key},
 };
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    leader::remember,
+    Happening,
     ledger::{Batch, Expect, TaskValue},
     mesos_events::remember_framework_once,
     shared::Shared,
@@ -19,6 +18,9 @@ use crate::{
 
 /// How often it looks.
 const PERIOD: Duration = Duration::from_secs(60);
+
+/// How often it looks for values that cannot be read.
+const TELL: Duration = Duration::from_secs(15);
 
 /// Keys removed in one transaction.
 const AT_ONCE: usize = 100;
@@ -28,23 +30,27 @@ const ORPHANED_TASK: SignedDuration = SignedDuration::from_hours(24);
 
 /// Sweeps until `shutdown`.
 pub(crate) async fn run(shared: &Shared, shutdown: CancellationToken) {
+    let mut waited = Duration::ZERO;
     loop {
         tokio::select! {
             biased;
             () = shutdown.cancelled() => return,
-            () = tokio::time::sleep(PERIOD) => {}
+            () = tokio::time::sleep(TELL) => {}
         }
-        if let (Some(file), false) = (&shared.settings.state_file, shared.went_back) {
-            let caches = [shared.ledger.clusters.revision(), shared.ledger.tasks.revision()];
-            remember(file, caches.into_iter().max().unwrap_or_default());
+        tell_unreadable(shared);
+        waited += TELL;
+        if waited < PERIOD {
+            continue;
         }
+        waited = Duration::ZERO;
         shared.events.prune();
         if let Some(id) = shared.mesos.framework_id()
             && let Err(error) = remember_framework_once(shared, &id).await
         {
             tracing::debug!(%error, "framework id not checked");
         }
-        loop {
+        // Nothing is removed from a store that may have forgotten more than it.
+        while shared.went_back.is_none() {
             let batch = expired(shared);
             if batch.is_empty() || shutdown.is_cancelled() {
                 break;
@@ -53,6 +59,21 @@ pub(crate) async fn run(shared: &Shared, shutdown: CancellationToken) {
                 tracing::debug!(%error, "sweep not written");
                 break;
             }
+        }
+    }
+}
+
+/// Quarantines that cannot be read belong to no cluster.
+fn tell_unreadable(shared: &Shared) {
+    for (key, seen) in shared.ledger.quarantine.range(keys::QUARANTINE) {
+        if seen.value.is_none() {
+            let object = key.strip_prefix(keys::ROOT).unwrap_or(&key).to_owned();
+            let message = format!(
+                "{key} cannot be read, so nobody knows how long it counts: the address is not used until the key is \
+                 removed"
+            );
+            let level = EventLevel::Warning;
+            shared.tell_once(&key, Happening { object, reason: "DamagedValue", level, message });
         }
     }
 }

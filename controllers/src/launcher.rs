@@ -482,7 +482,7 @@ pub(crate) fn refusal(outcome: &overlord_placement::Outcome, offers: &[HostOffer
     let n = outcome.refusals.len();
     let members = if n == 1 { "1 member has" } else { &format!("{n} members have") };
     if offers.is_empty() {
-        return format!("{members} no place: no agent offers anything");
+        return format!("{members} no place: no agent that could take them offers anything");
     }
     let first = outcome.refusals.first().map(ToString::to_string).unwrap_or_default();
     format!("{members} no place: {first}")

@@ -1,18 +1,36 @@
-//! From candidate to leader and back: wins the key, reads what is, subscribes, settles what is open,
-//! reconciles; and stops all of it the moment the lease is in doubt.
+//! From candidate to leader and back. The order of a take-over, each step only after the one before it:
+//!
+//! 1. The key is won, under a lease ([`Candidate`]). From here on each write compares its create revision, the epoch,
+//!    and nothing else leaves but through the [`Gate`], which the end of the lease shuts.
+//! 2. What is known of etcd is at least as new as the epoch ([`Views::catch_up`]): what the leader before recorded
+//!    last is seen.
+//! 3. SUBSCRIBE with the stored framework id, once the store says again that this leads ([`GatedScheduler`]). It ends
+//!    the stream of the leader before, and with it all offers it had and all calls it may still send.
+//! 4. Mesos is asked for every task that is recorded (`mesos_events::take` at SUBSCRIBED). Until it answers for one in
+//!    this subscription, nothing is concluded from its state (`Reconciliation::is_confirmed`).
+//! 5. Only then an open intent is finished or undone: relaunched after a terminal answer, `TASK_DROPPED`, or "unknown" by
+//!    a master that knows its agent (`fold`). Launches need offers, which only this subscription brings.
+//!
+//! Reconcilers run from step 3 on: what needs no Mesos (orders to engines, which have a fence of their own; status)
+//! does not wait for it.
+//!
+//! The way back: nothing new begins, what runs is given [`DRAIN`] to end and is dropped then, the gate is closed, and
+//! the key is given back.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    path::Path,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
-use overlord_api::{ClusterName, Leader, keys};
+use overlord_api::{ClusterName, Leader, Registration, VALUES_VERSION, keys};
 use overlord_mesos::{SchedulerConfig, SchedulerEvent, SchedulerTransport, scheduler, v1::FrameworkId};
-use overlord_reconcile::{Cache, Clock, Controller, Index, Informer, Metrics, Tasks};
+use overlord_reconcile::{Cache, Clock, Controller, Metrics, Revision, Tasks};
 use overlord_store::{
-    Error as StoreError, Fence, Fetch, PrefixSource, Store,
+    Error as StoreError, Fence, Store,
     election::{Candidate, Leadership},
 };
 use prometheus_client::registry::Registry;
@@ -24,20 +42,33 @@ use crate::{
     cluster::ClusterReconciler,
     deaths::Deaths,
     events::Recorder,
+    gate::{Gate, GatedScheduler},
+    high_water::{HighWater, MarkedStore, WentBack},
     janitor,
     launcher::Launcher,
-    ledger::{Ledger, TaskValue, Value, cluster_of, project_cluster, project_quarantine, project_task},
+    ledger::{Ledger, TaskValue, cluster_of},
     maintenance::Maintenance,
     mesos_events::listen,
     reconciliation::Reconciliation,
+    registration,
     shared::{MesosLink, Shared, Subject, lock, seeded},
+    standing::Post,
+    views::{Unusable, Views},
+    witnesses::Witnesses,
 };
 
-/// How long what runs may take to end when leadership ends.
-const DRAIN: Duration = Duration::from_secs(5);
+/// How long what runs may take to end when leadership ends. Short: a successor waits for it, and whatever is dropped
+/// half way is taken up by it.
+const DRAIN: Duration = Duration::from_secs(2);
 
-/// How long the first listing may take before the leadership is given back.
-const FIRST_LISTING: Duration = Duration::from_secs(120);
+/// The same for passes over clusters, which are dropped with their names told.
+const DRAIN_PASSES: Duration = Duration::from_millis(1500);
+
+/// Before the view is looked at again after the store did not answer.
+const STORE_RETRY: Duration = Duration::from_millis(500);
+
+/// A controller that died is listed for so many leases more.
+const LISTED_FOR: u32 = 3;
 
 /// After a term shorter than this the next one waits as long.
 const SHORT_TERM: Duration = Duration::from_secs(5);
@@ -61,6 +92,12 @@ pub struct Controllers {
     engines: Arc<dyn Engines>,
     clock: Arc<dyn Clock>,
     metrics: Metrics,
+    post: Post,
+    high_water: Arc<HighWater>,
+    witnesses: Arc<Witnesses>,
+    /// What is read while this runs, and since which turn of the store; another one after each turn.
+    views: Mutex<Option<Arc<Views>>>,
+    read_at: AtomicU64,
     seed: u64,
 }
 
@@ -80,17 +117,68 @@ impl Controllers {
         clock: Arc<dyn Clock>,
         seed: u64,
     ) -> Self {
-        Self { settings, store, transport, engines, clock, metrics: Metrics::default(), seed }
+        let post = Post::new(&settings.id, &clock);
+        let (metrics, views, read_at) = (Metrics::default(), Mutex::default(), AtomicU64::default());
+        let high_water = HighWater::new(settings.state_file.clone());
+        let store = Arc::new(MarkedStore::new(store, Arc::clone(&high_water)));
+        let witnesses = Arc::default();
+        Self {
+            settings,
+            store,
+            transport,
+            engines,
+            clock,
+            metrics,
+            post,
+            high_water,
+            witnesses,
+            views,
+            read_at,
+            seed,
+        }
     }
 
-    /// Registers the loop's metrics, under the names that controller-runtime gave them.
+    /// Registers the loop's metrics, under the names that controller-runtime gave them, and those of leadership.
     pub fn register_metrics(&self, registry: &mut Registry) {
         self.metrics.register(registry);
+        self.post.register_metrics(registry);
+    }
+
+    /// Tells how this controller stands.
+    pub fn post(&self) -> Post {
+        self.post.clone()
     }
 
     /// Runs until `shutdown`; gives the leadership back then.
     pub async fn run(&self, shutdown: CancellationToken) -> Result<(), Error> {
-        let me = Leader { id: self.settings.id.clone(), api: self.settings.api.clone() };
+        self.read(&shutdown);
+        let registration = Registration {
+            version: VALUES_VERSION,
+            id: self.settings.id.clone(),
+            api: self.settings.api.clone(),
+            program: String::from(env!("CARGO_PKG_VERSION")),
+            since: self.clock.now(),
+        };
+        let registered = shutdown.child_token();
+        let listed_for = self.settings.lease * LISTED_FOR;
+        let campaigns = async {
+            let ended = self.campaigns(&shutdown).await;
+            registered.cancel();
+            ended
+        };
+        let (ended, (), ()) = tokio::join!(
+            biased;
+            campaigns,
+            self.mind_the_past(&registered),
+            registration::keep(&self.store, &registration, listed_for, &registered),
+        );
+        self.post.ends();
+        *lock(&self.views) = None;
+        ended
+    }
+
+    async fn campaigns(&self, shutdown: &CancellationToken) -> Result<(), Error> {
+        let me = Leader::new(&self.settings.id, &self.settings.api);
         let value = serde_json::to_vec(&me).unwrap_or_default();
         let candidate = Candidate::new(
             Arc::clone(&self.store),
@@ -101,7 +189,7 @@ impl Controllers {
         );
         let mut terms: u64 = 0;
         while !shutdown.is_cancelled() {
-            let leadership = match candidate.campaign(&shutdown).await {
+            let leadership = match candidate.campaign(shutdown).await {
                 Ok(leadership) => leadership,
                 Err(StoreError::Shutdown) => return Ok(()),
                 Err(error) => return Err(Error::Store(error)),
@@ -109,7 +197,9 @@ impl Controllers {
             tracing::info!(epoch = leadership.epoch(), "leading");
             terms += 1;
             let began = self.clock.monotonic();
-            self.lead(&leadership, terms, &shutdown).await;
+            self.post.leads(Some(leadership.epoch()));
+            self.lead(&leadership, terms, shutdown).await;
+            self.post.leads(None);
             tracing::info!(epoch = leadership.epoch(), "not leading any more");
             if let Err(error) = leadership.resign().await {
                 tracing::warn!(%error, "leadership not given back; it ends with its lease");
@@ -126,24 +216,96 @@ impl Controllers {
         Ok(())
     }
 
-    /// One term, until the lease is in doubt or `shutdown`.
+    /// Begins to read everything, anew if it was read before.
+    fn read(&self, shutdown: &CancellationToken) -> Arc<Views> {
+        let views = Views::start(&self.store, &self.clock, shutdown);
+        self.post.reads(&views);
+        if let Some(old) = lock(&self.views).replace(Arc::clone(&views)) {
+            old.stop();
+        }
+        views
+    }
+
+    /// The same, when the store went back or was accepted since: what was read of it before is of another past.
+    fn read_if_turned(&self, shutdown: &CancellationToken) {
+        let turn = *self.high_water.turns().borrow();
+        if self.read_at.swap(turn, Ordering::AcqRel) != turn {
+            self.read(shutdown);
+        }
+    }
+
+    /// Notices a store that went back or was accepted, leader or not, until `shutdown`.
+    async fn mind_the_past(&self, shutdown: &CancellationToken) {
+        let mut turns = self.high_water.turns();
+        let turned = async {
+            while turns.changed().await.is_ok() {
+                self.read_if_turned(shutdown);
+            }
+        };
+        tokio::select! {
+            biased;
+            () = self.high_water.run(&*self.store, shutdown) => {}
+            () = turned => {}
+        }
+    }
+
+    /// One term, until the lease is in doubt, the store went back or was accepted, or `shutdown`.
     async fn lead(&self, leadership: &Leadership, term: u64, shutdown: &CancellationToken) {
         let tasks = Tasks::child_of(shutdown);
         let over = tasks.token();
-        let started = self.start(leadership.fence(), term, &tasks);
+        let gate = Gate::new(leadership.license());
+        let mut turns = self.high_water.turns();
+        let started = async {
+            let back = self.high_water.check_until_answered(&*self.store).await?;
+            let turn = *turns.borrow_and_update();
+            self.read_if_turned(shutdown);
+            tokio::select! {
+                biased;
+                _ = turns.wait_for(|now| *now != turn) => Ok(()),
+                ended = self.start(leadership.fence(), &gate, term, &tasks, shutdown, back) => match ended {
+                    Ok(never) => match never {},
+                    Err(error) => Err(error),
+                },
+            }
+        };
         tokio::select! {
             biased;
             () = leadership.lost() => tracing::warn!("the lease is lost"),
             () = over.cancelled() => {}
             panicked = tasks.panicked() => tracing::error!(%panicked, "a part of the controller panicked: giving the leadership back"),
             failed = started => match failed {
-                // Runs as long as the term.
-                Ok(never) => match never {},
-                Err(error) => tracing::error!(%error, "the term ends"),
+                Ok(()) => tracing::warn!("the store went back or was accepted: the term ends"),
+                Err::<_, StoreError>(error) => tracing::error!(%error, "the term ends"),
             }
         }
         if let Err(unfinished) = tasks.shutdown(DRAIN).await {
             tracing::warn!(%unfinished, "aborted");
+        }
+        gate.close().await;
+    }
+
+    /// What is known of etcd, at least as new as the key that was won; and the store's revision at that moment.
+    async fn current(&self, shutdown: &CancellationToken) -> Result<(Arc<Views>, Revision), StoreError> {
+        let views = lock(&self.views).clone();
+        let views = views.unwrap_or_else(|| self.read(shutdown));
+        views.synced().await?;
+        loop {
+            match views.catch_up().await {
+                Ok(revision) => return Ok((views, revision)),
+                Err(Unusable::Store(error @ StoreError::Denied(_))) => return Err(error),
+                Err(Unusable::Store(error)) => {
+                    tracing::warn!(%error, "the view is not compared yet");
+                    tokio::time::sleep(STORE_RETRY).await;
+                }
+                Err(why @ (Unusable::WentBack { .. } | Unusable::Differs { .. })) => {
+                    tracing::warn!(%why, "everything is listed anew");
+                    // Listed after the key was won.
+                    let views = self.read(shutdown);
+                    views.synced().await?;
+                    let revision = views.revision();
+                    return Ok((views, revision));
+                }
+            }
         }
     }
 
@@ -151,23 +313,15 @@ impl Controllers {
     async fn start(
         &self,
         fence: &Fence,
+        gate: &Gate,
         term: u64,
         tasks: &Tasks,
+        shutdown: &CancellationToken,
+        went_back: Option<WentBack>,
     ) -> Result<std::convert::Infallible, StoreError> {
-        let ledger = self.ledger(fence, tasks);
-        let synced = async {
-            ledger.config.synced().await;
-            ledger.clusters.synced().await;
-            ledger.tasks.synced().await;
-            ledger.quarantine.synced().await;
-        };
-        if tokio::time::timeout(FIRST_LISTING, synced).await.is_err() {
-            return Err(StoreError::Unavailable {
-                endpoints: String::from("the store"),
-                message: format!("the first listing took longer than {} s", FIRST_LISTING.as_secs()),
-            });
-        }
-        let went_back = self.went_back(ledger.clusters.revision());
+        let (views, _) = self.current(shutdown).await?;
+        let ledger = views.ledger(fence);
+        ledger.remember();
         let framework_id = self.framework_id(&ledger).await?;
         let mut config = SchedulerConfig::new(
             &self.settings.framework.user,
@@ -179,13 +333,18 @@ impl Controllers {
         config.framework.webui_url = Some(self.settings.api.clone());
         config.framework_id = framework_id;
         let seed = self.seed.wrapping_add(term);
-        let (mesos, driver, events) = scheduler(config, Arc::clone(&self.transport), seed);
+        let transport = Arc::new(GatedScheduler {
+            inner: Arc::clone(&self.transport),
+            gate: gate.clone(),
+            store: Arc::clone(&self.store),
+            fence: fence.clone(),
+        });
+        let (mesos, driver, events) = scheduler(config, transport, seed);
 
         let controller = self.controller(&ledger);
         let trigger = controller.trigger();
         let clock = Arc::clone(&self.clock);
         let recorder = Recorder::new(Arc::clone(&self.store), fence.clone(), Arc::clone(&clock));
-        recorder.load().await?;
         let launcher = Launcher::new(
             self.settings.framework.roles.clone(),
             mesos.clone(),
@@ -196,6 +355,8 @@ impl Controllers {
         let shared = Arc::new(Shared {
             settings: self.settings.clone(),
             ledger,
+            gate: gate.clone(),
+            post: self.post.clone(),
             clock,
             events: recorder,
             mesos,
@@ -208,41 +369,16 @@ impl Controllers {
             rules: self.settings.catalogue.rules(),
             trigger,
             link: Mutex::new(down),
+            high_water: Arc::clone(&self.high_water),
+            witnesses: Arc::clone(&self.witnesses),
+            homeless: Mutex::default(),
             went_back,
             memos: Mutex::default(),
             rng: Mutex::new(seeded(seed)),
         });
+        self.post.acts(&shared);
         spawn(&shared, tasks, driver, events, controller);
         std::future::pending().await
-    }
-
-    fn ledger(&self, fence: &Fence, tasks: &Tasks) -> Ledger {
-        let source =
-            |prefix: &str, fetch| Arc::new(PrefixSource::new(Arc::clone(&self.store), prefix, fetch));
-        let clock = || Arc::clone(&self.clock);
-        let config = Informer::new("config", source(keys::CONFIG, Fetch::KeysOnly), clock(), |_| ());
-        let clusters =
-            Informer::new("clusters", source(keys::CLUSTERS, Fetch::Values), clock(), project_cluster);
-        let requests = Informer::new("task", source(keys::TASK, Fetch::Values), clock(), project_task);
-        let quarantine =
-            Informer::new("quarantine", source(keys::QUARANTINE, Fetch::Values), clock(), project_quarantine);
-        let ledger = Ledger {
-            store: Arc::clone(&self.store),
-            fence: fence.clone(),
-            config: config.cache(),
-            clusters: clusters.cache(),
-            tasks: requests.cache(),
-            quarantine: quarantine.cache(),
-            index: Arc::default(),
-            requests: Arc::default(),
-        };
-        ledger.clusters.index(Arc::clone(&ledger.index) as Arc<dyn Index<Value>>);
-        ledger.tasks.index(Arc::clone(&ledger.requests) as Arc<dyn Index<TaskValue>>);
-        tasks.spawn("config informer", config.run(tasks.token()));
-        tasks.spawn("clusters informer", clusters.run(tasks.token()));
-        tasks.spawn("task informer", requests.run(tasks.token()));
-        tasks.spawn("quarantine informer", quarantine.run(tasks.token()));
-        ledger
     }
 
     fn controller(&self, ledger: &Ledger) -> Controller<Subject> {
@@ -260,6 +396,7 @@ impl Controllers {
             .primary(&ledger.tasks, requests)
             .concurrency(self.settings.concurrency)
             .resync(self.settings.resync)
+            .drain(DRAIN_PASSES)
             .metrics(&self.metrics)
     }
 
@@ -284,26 +421,11 @@ impl Controllers {
                 );
                 Some(known.clone())
             }
+            // The store has forgotten under which id everything runs.
+            (_, None) if self.high_water.went_back().is_some() => self.high_water.framework(),
             (_, None) => None,
         };
         Ok(id.filter(|id| !id.is_empty()).map(FrameworkId::new))
-    }
-
-    /// Whether the store is older than this controller has seen it.
-    fn went_back(&self, revision: i64) -> bool {
-        let Some(file) = &self.settings.state_file else { return false };
-        let highest = high_water(file);
-        if highest.is_some_and(|highest| highest > revision) {
-            tracing::error!(
-                highest,
-                revision,
-                file = %file.display(),
-                "etcd is older than before: no cluster is deleted because its config key is gone; remove the file to accept this etcd"
-            );
-            return true;
-        }
-        remember(file, revision);
-        false
     }
 }
 
@@ -349,25 +471,11 @@ fn spawn(
 /// The framework ids under which something runs.
 fn launched_by(ledger: &Ledger) -> BTreeSet<String> {
     let clusters = ledger.known_clusters();
-    let records = clusters.iter().filter(|cluster| !ledger.instances(cluster).0.is_empty());
-    records.filter_map(|cluster| ledger.record(cluster).ok()??.value.framework).collect()
-}
-
-/// The highest store revision that was ever written down.
-fn high_water(file: &Path) -> Option<i64> {
-    std::fs::read_to_string(file).ok()?.trim().parse().ok()
-}
-
-/// Writes the high-water mark, which never goes down; a failure costs the check, nothing else.
-pub(crate) fn remember(file: &Path, revision: i64) {
-    if high_water(file).is_some_and(|highest| highest >= revision) {
-        return;
-    }
-    let fresh = file.with_extension("new");
-    let written = std::fs::write(&fresh, revision.to_string()).and_then(|()| std::fs::rename(&fresh, file));
-    if let Err(error) = written {
-        tracing::warn!(file = %file.display(), %error, "high-water mark not written");
-    }
+    let framework = |cluster| ledger.record(cluster).ok()??.value.framework;
+    let running = clusters.iter().filter(|cluster| !ledger.instances(cluster).0.is_empty());
+    let ids: BTreeSet<String> = running.filter_map(framework).collect();
+    // Where no info can be read, what runs may be found all the same.
+    if ids.is_empty() { clusters.iter().filter_map(framework).collect() } else { ids }
 }
 
 /// Whom a change of a request concerns: its cluster, and the one it named before.

@@ -10,8 +10,10 @@ use std::{
 use bytes::Bytes;
 use jiff::Timestamp;
 use overlord_api::{
-    Address, ClusterName, Endpoints, Info, Quarantine, Record, State, Status, Task, TaskStatus,
+    Address, ClusterName, Endpoints, Info, Quarantine, Record, Revision as Accepted, State, Status, Task,
+    TaskStatus, Unreadable,
     keys::{self, Key},
+    read_value,
 };
 use overlord_reconcile::{Cache, Entry, Revision, Versioned};
 use overlord_store::{Committed, Compare, Error, Fence, Store, Txn};
@@ -22,88 +24,77 @@ use crate::{
     identity::uid8,
     index::{ClusterIndex, RequestIndex, quarantines_on},
     members::observed::Instance,
+    memory::Memory,
     tasks::Request,
 };
 
 /// A value below `clusters/`, as far as it is held.
 #[derive(Debug, Clone)]
 pub(crate) enum Value {
-    Record(Box<Record>),
+    Record(Arc<Record>),
     Status(Box<Status>),
     Endpoints(Box<Endpoints>),
+    /// An accepted revision, which is read when it is needed.
+    Revision,
     Info(Arc<Info>),
     /// A `server.conf` or `nodes.conf`: only what it is compared by.
     Conf(Digest),
-    /// A value that cannot be read; the text says why.
-    Damaged(String),
-    /// Revisions and anything else: nothing is held.
+    /// A value that cannot be read.
+    Damaged(Unreadable),
+    /// Anything else: nothing is held.
     Other,
 }
 
 /// Projects an entry below `clusters/`.
 pub(crate) fn project_cluster(entry: &Entry) -> Value {
     fn read<T: DeserializeOwned>(entry: &Entry, wrap: impl FnOnce(T) -> Value) -> Value {
-        if let Some(newer) = newer_version(&entry.value) {
-            return Value::Damaged(newer);
-        }
-        match serde_json::from_slice(&entry.value) {
-            Ok(value) => wrap(value),
-            Err(error) => Value::Damaged(error.to_string()),
-        }
+        read_value(&entry.value).map_or_else(Value::Damaged, wrap)
     }
     match Key::parse(&entry.key) {
-        Key::Record(_) => read(entry, |record| Value::Record(Box::new(record))),
+        Key::Record(_) => read(entry, |record| Value::Record(Arc::new(record))),
         Key::Status(_) => read(entry, |status| Value::Status(Box::new(status))),
         Key::Endpoints(_) => read(entry, |endpoints| Value::Endpoints(Box::new(endpoints))),
         Key::Info(_, address) => match read(entry, |info: Info| Value::Info(Arc::new(info))) {
-            Value::Info(info) if info.address() != address => {
-                Value::Damaged(format!("names {} but lies at {address}", info.address()))
-            }
+            Value::Info(info) if info.address() != address => Value::Damaged(Unreadable::Damaged(format!(
+                "it names {} but lies at {address}",
+                info.address()
+            ))),
             value => value,
         },
         Key::ServerConf(..) | Key::NodesConf(..) => Value::Conf(digest(&entry.value)),
+        Key::Revision(..) => read(entry, |_: Accepted| Value::Revision),
         _ => Value::Other,
     }
-}
-
-/// Values of every kind are of this version now.
-const VERSION: u64 = 1;
-
-/// Why a value of a newer build is left alone: what this build does not know of it would be lost.
-fn newer_version(value: &[u8]) -> Option<String> {
-    #[derive(serde::Deserialize)]
-    struct Versioned {
-        version: u64,
-    }
-    let version = serde_json::from_slice::<Versioned>(value).ok()?.version;
-    (version > VERSION).then(|| format!("it is of version {version}, written by a newer controller"))
 }
 
 /// A value below `task/`.
 #[derive(Debug, Clone)]
 pub(crate) enum TaskValue {
     Task(Box<Task>),
-    Status(Box<TaskStatus>),
-    /// A value that cannot be read; the text says why.
-    Damaged(String),
+    Status(Arc<TaskStatus>),
+    /// A value that cannot be read.
+    Damaged(Unreadable),
 }
 
 /// Projects an entry below `task/`.
 pub(crate) fn project_task(entry: &Entry) -> TaskValue {
-    let damaged = |error: serde_json::Error| TaskValue::Damaged(error.to_string());
+    let value = &entry.value;
     match Key::parse(&entry.key) {
         Key::Task(_) => {
-            serde_json::from_slice(&entry.value).map_or_else(damaged, |task| TaskValue::Task(Box::new(task)))
+            read_value(value).map_or_else(TaskValue::Damaged, |task| TaskValue::Task(Box::new(task)))
         }
-        Key::TaskStatus(_) => serde_json::from_slice(&entry.value)
-            .map_or_else(damaged, |status| TaskValue::Status(Box::new(status))),
-        _ => TaskValue::Damaged(String::from("the key is neither task/<id> nor task/<id>/status")),
+        Key::TaskStatus(_) => {
+            read_value(value).map_or_else(TaskValue::Damaged, |status| TaskValue::Status(Arc::new(status)))
+        }
+        _ => TaskValue::Damaged(Unreadable::Damaged(String::from(
+            "the key is neither task/<id> nor task/<id>/status",
+        ))),
     }
 }
 
 /// Projects an entry below `quarantine/`; `None` when it cannot be read.
 pub(crate) fn project_quarantine(entry: &Entry) -> Option<Quarantine> {
-    serde_json::from_slice(&entry.value).ok()
+    read_value(&entry.value).ok()
 }
 
 /// What a batch expects of a key.
@@ -191,6 +182,12 @@ impl Batch {
     }
 }
 
+/// Whether the leader of that fence leads at this moment: answered by the store, as reads are linearizable.
+pub(crate) async fn leads(store: &dyn Store, fence: &Fence) -> Result<bool, Error> {
+    let listing = store.get(keys::LEADER).await?;
+    Ok(listing.entries.first().is_some_and(|entry| entry.create_revision == fence.epoch()))
+}
+
 /// Why a commit did not happen.
 #[derive(Debug, thiserror::Error)]
 pub enum LedgerError {
@@ -222,6 +219,8 @@ pub(crate) struct Ledger {
     pub(crate) index: Arc<ClusterIndex>,
     /// Of `tasks`.
     pub(crate) requests: Arc<RequestIndex>,
+    /// Of both: what we wrote last.
+    pub(crate) memory: Arc<Memory>,
 }
 
 /// A value with the revision it was read at.
@@ -257,11 +256,12 @@ impl Ledger {
         }
     }
 
-    /// Whether this is the leader still: answered by the store, at this moment.
+    /// That this is the leader still: answered by the store, at this moment.
     pub(crate) async fn verify(&self) -> Result<(), LedgerError> {
-        match self.store.commit(Txn::fenced(&self.fence)).await? {
-            Committed::No(_) => Err(LedgerError::Conflict),
-            Committed::Yes(_) => Ok(()),
+        if leads(&*self.store, &self.fence).await? {
+            Ok(())
+        } else {
+            Err(Error::Fenced(self.fence.clone()).into())
         }
     }
 
@@ -277,6 +277,7 @@ impl Ledger {
                 }
                 Act::Delete => self.absorb_delete(&key, revision),
                 Act::DeletePrefix => {
+                    self.memory.forget_below(&key);
                     let below: Vec<Arc<str>> =
                         self.clusters.range(&key).into_iter().map(|(key, _)| key).collect();
                     for key in below {
@@ -300,14 +301,17 @@ impl Ledger {
     fn absorb_put(&self, entry: &Entry) {
         if entry.key.starts_with(keys::CLUSTERS) {
             self.clusters.absorb_put(entry);
+            self.memory.keep(&entry.key, &project_cluster(entry));
         } else if entry.key.starts_with(keys::TASK) {
             self.tasks.absorb_put(entry);
+            self.memory.keep_task(&entry.key, &project_task(entry));
         } else if entry.key.starts_with(keys::QUARANTINE) {
             self.quarantine.absorb_put(entry);
         }
     }
 
     fn absorb_delete(&self, key: &str, revision: Revision) {
+        self.memory.forget(key);
         if key.starts_with(keys::CLUSTERS) {
             self.clusters.absorb_delete(key, revision);
         } else if key.starts_with(keys::TASK) {
@@ -317,13 +321,43 @@ impl Ledger {
         }
     }
 
+    /// A new term begins: what is there now is what is remembered.
+    pub(crate) fn remember(&self) {
+        self.memory.clear();
+        for (key, seen) in self.clusters.range(keys::CLUSTERS) {
+            self.memory.keep(&key, &seen.value);
+        }
+        for (key, seen) in self.tasks.range(keys::TASK) {
+            self.memory.keep_task(&key, &seen.value);
+        }
+    }
+
+    /// Why the value of a key below `clusters/` cannot be read, if it cannot.
+    pub(crate) fn unreadable(&self, key: &str) -> Option<Unreadable> {
+        match &*self.clusters.get(key)?.value {
+            Value::Damaged(why) => Some(why.clone()),
+            _ => None,
+        }
+    }
+
+    /// The revision of a key below `task/`, and why its value cannot be read, if it cannot.
+    pub(crate) fn unreadable_task(&self, key: &str) -> (Option<Revision>, Option<Unreadable>) {
+        match self.tasks.get(key) {
+            None => (None, None),
+            Some(seen) => match &*seen.value {
+                TaskValue::Damaged(why) => (Some(seen.mod_revision), Some(why.clone())),
+                TaskValue::Task(_) | TaskValue::Status(_) => (Some(seen.mod_revision), None),
+            },
+        }
+    }
+
     /// The cluster's record. `Err`: it is there and cannot be read.
     pub(crate) fn record(&self, cluster: &ClusterName) -> Result<Option<Seen<Record>>, String> {
         match self.clusters.get(&keys::record(cluster)) {
             None => Ok(None),
             Some(Versioned { mod_revision, value, .. }) => match &*value {
                 Value::Record(record) => Ok(Some(Seen { value: (**record).clone(), revision: mod_revision })),
-                Value::Damaged(why) => Err(why.clone()),
+                Value::Damaged(why) => Err(why.to_string()),
                 _ => Ok(None),
             },
         }
@@ -368,7 +402,7 @@ impl Ledger {
                 (Value::Conf(digest), Key::ServerConf(_, address)) => {
                     confs.insert(address, *digest);
                 }
-                (Value::Damaged(why), _) => damaged.push((key.to_string(), why.clone())),
+                (Value::Damaged(why), _) => damaged.push((key.to_string(), why.to_string())),
                 _ => {}
             }
         }
@@ -381,6 +415,27 @@ impl Ledger {
             })
             .collect();
         (instances, damaged)
+    }
+
+    /// Where an instance of a cluster must have been recorded that is not any more, and by what it is told: nobody
+    /// but the leader removes an info, and then its address is quarantined, and its other keys are gone too.
+    pub(crate) fn traces(&self, cluster: &ClusterName) -> BTreeMap<Address, &'static str> {
+        let gone = |address: &Address| {
+            self.clusters.get(&keys::info(cluster, *address)).is_none()
+                && self.quarantine.get(&keys::quarantine(*address)).is_none()
+        };
+        let (endpoints, _) = self.endpoints(cluster);
+        let served = endpoints.into_iter().flat_map(|list| list.endpoints).map(|endpoint| endpoint.address);
+        let mut traces: BTreeMap<Address, &'static str> =
+            served.filter(gone).map(|address| (address, "endpoints name it")).collect();
+        for key in self.clusters.keys(&keys::instances(cluster)) {
+            if let Key::ServerConf(_, address) = Key::parse(&key)
+                && gone(&address)
+            {
+                traces.insert(address, "server.conf beside it is still there");
+            }
+        }
+        traces
     }
 
     /// Every cluster that has a record, a status or instances.
@@ -428,11 +483,16 @@ impl Ledger {
                 Some(TaskValue::Status(status)) => Some((**status).clone()),
                 _ => None,
             };
+            let unreadable = match self.tasks.get(&keys::task_status(id)).as_ref().map(|seen| &*seen.value) {
+                Some(TaskValue::Damaged(why)) => Some(why.clone()),
+                _ => None,
+            };
             requests.push(Request {
                 id: id.clone(),
                 task: (**task).clone(),
                 create_revision: seen.create_revision,
                 status,
+                unreadable,
             });
         }
         requests.sort_by(|a, b| (a.create_revision, &a.id).cmp(&(b.create_revision, &b.id)));
@@ -446,7 +506,7 @@ impl Ledger {
 }
 
 /// Why an info that can be read is not believed: nothing may be decided by another cluster's instance.
-fn misplaced(info: &Info, uid: Option<&str>) -> Option<String> {
+pub(crate) fn misplaced(info: &Info, uid: Option<&str>) -> Option<String> {
     if uid.is_some_and(|uid| uid != info.uid) {
         return Some(format!("it is of another cluster, uid {}", info.uid));
     }

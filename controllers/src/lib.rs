@@ -12,6 +12,8 @@ mod digest;
 mod engines;
 mod events;
 mod fold;
+mod gate;
+mod high_water;
 mod identity;
 mod index;
 mod instances;
@@ -22,15 +24,20 @@ mod leader;
 mod ledger;
 mod maintenance;
 pub mod members;
+mod memory;
 mod mesos_events;
 mod mesos_task;
 mod reconciliation;
 pub mod redis_cluster;
+mod registration;
 #[cfg(test)]
 mod samples;
 mod settings;
 mod shared;
+mod standing;
 mod tasks;
+mod views;
+mod witnesses;
 
 pub use cluster::Error as ReconcileError;
 pub use digest::{Digest, digest};
@@ -45,3 +52,4 @@ pub use settings::{
     ATTRIBUTE_DATA, ATTRIBUTE_IP, Binary, Catalogue, DEFAULT_DATA_ROOT, EXECUTOR_CPU_MILLIS, EXECUTOR_MEMORY,
     Executor, Framework, LABEL_CLUSTER, LABEL_KIND, LABEL_MEMBER, LABEL_REVISION, Program, Settings, Sha256,
 };
+pub use standing::Post;

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use overlord_api::keys;
+use overlord_api::{EventLevel, keys};
 use overlord_mesos::{
     SchedulerEvent,
     v1::{AgentId, FrameworkId, TaskId, TaskStatus},
@@ -13,10 +13,12 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    Happening,
     instances::absorb,
     leader::NEW_FRAMEWORK,
     ledger::Value,
     shared::{MesosLink, Shared, lock},
+    witnesses,
 };
 
 /// How often a removed framework looks whether a person has decided.
@@ -63,7 +65,10 @@ async fn take(shared: &Shared, event: SchedulerEvent) -> Result<(), StoreError> 
             shared.launcher.clear();
             shared.maintenance.clear();
             remember_framework(shared, &framework_id).await?;
-            shared.sync.restart(shared.clock.monotonic(), open_tasks(shared));
+            shared.high_water.subscribed(framework_id.as_str());
+            let open = open_tasks(shared);
+            shared.sync.restart(shared.clock.monotonic(), open.iter().cloned());
+            witnesses::ask(shared, &open).await;
             set_link(shared, MesosLink::Up);
         }
         SchedulerEvent::Offers { subscription, offers } => shared.launcher.offered(subscription, offers),
@@ -151,8 +156,19 @@ async fn remember_framework(shared: &Shared, id: &FrameworkId) -> Result<(), Sto
 pub(crate) async fn remember_framework_once(shared: &Shared, id: &FrameworkId) -> Result<(), StoreError> {
     let listing = shared.ledger.store.get(keys::FRAMEWORK).await?;
     let value = listing.entries.first().map(|entry| entry.value.clone());
-    if value.is_some_and(|value| *value == *id.as_str().as_bytes()) {
+    if value.as_ref().is_some_and(|value| **value == *id.as_str().as_bytes()) {
         return Ok(());
+    }
+    let was = value.as_deref().map(String::from_utf8_lossy);
+    let edited = match was.as_deref() {
+        None => *lock(&shared.link) == MesosLink::Up,
+        Some(was) => was != NEW_FRAMEWORK && !was.is_empty(),
+    };
+    if edited {
+        let was: String = was.as_deref().unwrap_or("nothing").chars().take(100).collect();
+        let message = format!("{} was {was:?}: it is put right, this is framework {id}", keys::FRAMEWORK);
+        let (object, level) = (String::from("framework"), EventLevel::Warning);
+        shared.tell_once(keys::FRAMEWORK, Happening { object, reason: "ValueRestored", level, message });
     }
     let txn = Txn::fenced(&shared.ledger.fence).put(keys::FRAMEWORK, id.as_str().as_bytes().to_vec());
     shared.ledger.store.commit(txn).await.map(|_| ())
@@ -188,6 +204,7 @@ fn open_tasks(shared: &Shared) -> Vec<(TaskId, Option<AgentId>)> {
 
 /// Status speaks of the link: every cluster looks again when it changes.
 fn set_link(shared: &Shared, link: MesosLink) {
+    shared.post.subscribed(link == MesosLink::Up);
     let changed = {
         let mut held = lock(&shared.link);
         let changed = match (&*held, &link) {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use base64::Engine as _;
-use overlord_api::{Address, ClusterName, Info, Kind};
+use overlord_api::{Address, ClusterName, Info, Kind, StoreMark};
 use overlord_mesos::{
     resources::{self, CarveError, Request},
     v1::{
@@ -12,7 +12,6 @@ use overlord_mesos::{
         Resource, TaskId, TaskInfo, Visibility,
     },
 };
-use overlord_reconcile::Revision;
 
 use crate::{
     launcher::MIB,
@@ -39,7 +38,7 @@ pub(crate) struct Launching<'a> {
     pub(crate) settings: &'a Settings,
     pub(crate) cluster: &'a ClusterName,
     pub(crate) data_root: &'a str,
-    pub(crate) store_revision: Revision,
+    pub(crate) store: StoreMark,
 }
 
 impl Launching<'_> {
@@ -94,7 +93,7 @@ impl Launching<'_> {
         Labels {
             labels: vec![
                 label(LABEL_CLUSTER, self.cluster.to_string()),
-                label(LABEL_REVISION, self.store_revision.to_string()),
+                label(LABEL_REVISION, self.store.to_string()),
                 label(LABEL_KIND, info.kind.to_string()),
                 label(LABEL_MEMBER, info.member.to_string()),
             ],
@@ -228,6 +227,7 @@ mod tests {
     use super::*;
     use crate::{Catalogue, Executor, samples};
 
+    const MARK: StoreMark = StoreMark { generation: 1, revision: 7 };
     const HOSTILE: &str = "/data'; touch hacked; echo '$(touch hacked)";
 
     fn settings(program: Program) -> Settings {
@@ -243,7 +243,7 @@ mod tests {
     fn command(program: Program, data_root: &str) -> CommandInfo {
         let settings = settings(program);
         let cluster = ClusterName::new("orders").unwrap();
-        let launching = Launching { settings: &settings, cluster: &cluster, data_root, store_revision: 7 };
+        let launching = Launching { settings: &settings, cluster: &cluster, data_root, store: MARK };
         launching.command(&samples::info(0, State::Pending))
     }
 
@@ -332,8 +332,7 @@ mod tests {
     fn mesos_dns_and_people_find_cluster_and_ports() {
         let settings = settings(Program::Installed(String::from("/opt/overlord")));
         let cluster = ClusterName::new("orders").unwrap();
-        let launching =
-            Launching { settings: &settings, cluster: &cluster, data_root: "/d", store_revision: 7 };
+        let launching = Launching { settings: &settings, cluster: &cluster, data_root: "/d", store: MARK };
         let info = Info { bus_port: Some(20_100), ..samples::info(3, State::Pending) };
         let discovery = launching.discovery(&info);
         assert_eq!(
@@ -346,5 +345,7 @@ mod tests {
         let labels = launching.labels(&info).labels;
         let member = labels.iter().find(|label| label.key == LABEL_MEMBER).unwrap();
         assert_eq!(member.value.as_deref(), Some("3"));
+        let store = labels.iter().find(|label| label.key == LABEL_REVISION).unwrap();
+        assert_eq!(store.value.as_deref(), Some("1.7"));
     }
 }

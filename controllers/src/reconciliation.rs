@@ -68,6 +68,8 @@ impl Questions {
 #[derive(Debug, Default)]
 pub(crate) struct Reconciliation {
     questions: Mutex<Questions>,
+    /// When Mesos was asked for everything it knows in this subscription; and whether that is wanted at once.
+    listed: Mutex<(Option<Duration>, bool)>,
     /// Whether a subscription stands: without one nothing is confirmed.
     standing: AtomicBool,
     wake: tokio::sync::Notify,
@@ -86,7 +88,22 @@ impl Reconciliation {
             questions.insert(task, Question { agent, due: now, pause: FIRST_PAUSE, doubted: None });
         }
         drop(questions);
+        self.listed.lock().unwrap_or_else(PoisonError::into_inner).0 = None;
         self.standing.store(true, Ordering::Release);
+        self.wake.notify_one();
+    }
+
+    /// When Mesos was asked for everything it knows in this subscription, if it was.
+    pub(crate) fn listed(&self) -> Option<Duration> {
+        if !self.standing.load(Ordering::Acquire) {
+            return None;
+        }
+        self.listed.lock().unwrap_or_else(PoisonError::into_inner).0
+    }
+
+    /// Asks Mesos at once for everything it knows, instead of when that is due.
+    pub(crate) fn list_all(&self) {
+        self.listed.lock().unwrap_or_else(PoisonError::into_inner).1 = true;
         self.wake.notify_one();
     }
 
@@ -178,10 +195,15 @@ impl Reconciliation {
                     tracing::debug!(%error, "reconciliation not sent");
                 }
             }
-            if now >= implicit {
+            let standing = self.standing.load(Ordering::Acquire);
+            let wanted =
+                standing && std::mem::take(&mut self.listed.lock().unwrap_or_else(PoisonError::into_inner).1);
+            if now >= implicit || wanted {
                 implicit = now + IMPLICIT;
-                if let Err(error) = mesos.reconcile(Vec::new()).await {
-                    tracing::debug!(%error, "implicit reconciliation not sent");
+                match mesos.reconcile(Vec::new()).await {
+                    Ok(()) => self.listed.lock().unwrap_or_else(PoisonError::into_inner).0 = Some(now),
+                    // The next subscription, or who wants it, asks again.
+                    Err(error) => tracing::debug!(%error, "implicit reconciliation not sent"),
                 }
             }
             let until = next.map_or(implicit, |next| next.min(implicit));

@@ -64,6 +64,8 @@ pub(crate) fn record(next_member: u32) -> Record {
         deletion: None,
         tombstones: BTreeMap::new(),
         losses: BTreeMap::new(),
+        generation: 0,
+        restored: None,
     }
 }
 
@@ -94,6 +96,7 @@ pub(crate) fn info(member: u32, state: State) -> Info {
         on_disk: OnDisk::Delete,
         on_agent_loss: OnAgentLoss::Keep,
         launches: 0,
+        template: None,
         desired: Desired { state: State::Running, config: 1, restart: 0, recover: 0 },
         observed: Observed { state, config: 1, ..Observed::pending(at(0)) },
     }
@@ -103,6 +106,10 @@ pub(crate) fn report(state: State) -> Report {
     Report {
         version: overlord_api::INFO_VERSION,
         state,
+        cluster: None,
+        address: None,
+        bus_port: None,
+        engine_version: None,
         config: 1,
         restart: 0,
         restarts: 0,
@@ -114,6 +121,7 @@ pub(crate) fn report(state: State) -> Report {
         restart_needed: false,
         emptied: 0,
         config_refused: None,
+        store: None,
         message: String::new(),
     }
 }

@@ -1,6 +1,6 @@
 //! What a controller must be told: who it is, how its executors are started, which binaries exist.
 
-use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, fmt::Write as _, path::PathBuf, sync::Arc, time::Duration};
 
 use overlord_api::{Engine, InstalledRules, Kind};
 use overlord_engines::EngineRules;
@@ -52,6 +52,27 @@ impl Settings {
             concurrency: 32,
             resync: Duration::from_secs(300),
         }
+    }
+}
+
+impl Settings {
+    /// By what executors are started now: a digest of all that makes a difference on the agent. Where they fetch
+    /// their binary from is none of it, as that changes with the leader; what they fetch is.
+    pub fn template(&self) -> String {
+        let Executor { program, etcd, etcd_credentials, environment } = &self.executor;
+        let binary = match program {
+            // The path says nothing of what lies there: it came with this version of the program.
+            Program::Installed(path) => format!("{path} {}", env!("CARGO_PKG_VERSION")),
+            Program::Fetched { sha256, .. } => sha256.to_string(),
+        };
+        let text = format!(
+            "{binary}\n{etcd:?}\n{etcd_credentials:?}\n{environment:?}\n{EXECUTOR_CPU_MILLIS} {EXECUTOR_MEMORY}"
+        );
+        crate::digest(text.as_bytes()).iter().take(6).fold(String::with_capacity(12), |mut text, byte| {
+            // Writing to a string does not fail.
+            let _ = write!(text, "{byte:02x}");
+            text
+        })
     }
 }
 
@@ -158,7 +179,8 @@ pub const LABEL_KIND: &str = "overlord_kind";
 /// Label of Mesos tasks: the member's number.
 pub const LABEL_MEMBER: &str = "overlord_member";
 
-/// Label of Mesos tasks: the store revision at launch, a high-water mark that survives the store.
+/// Label of Mesos tasks: the [`overlord_api::StoreMark`] at launch, a high-water mark that survives the store. The
+/// executor reads it, and tells it with its reports.
 pub const LABEL_REVISION: &str = "overlord_store_revision";
 
 /// Engine versions that can be run, by engine and version.

@@ -7,20 +7,24 @@ use std::{
 };
 
 use jiff::Timestamp;
-use overlord_api::{Cluster, ClusterName, ConditionType, InstalledRules};
-use overlord_mesos::SchedulerHandle;
-use overlord_reconcile::{Clock, Trigger};
+use overlord_api::{Cluster, ClusterName, ConditionType, InstalledRules, Report};
+use overlord_mesos::{SchedulerHandle, v1::AgentId};
+use overlord_reconcile::{Clock, Revision, Trigger};
 use rand::{RngCore as _, SeedableRng as _, rngs::SmallRng};
 
 use crate::{
     Engines, Happening, Settings,
     deaths::Deaths,
     events::{NO_CLUSTER, Recorder},
+    gate::Gate,
+    high_water::{HighWater, WentBack},
     launcher::Launcher,
     ledger::Ledger,
     maintenance::Maintenance,
     members::plan::{Blocked, Progress, Sent},
     reconciliation::Reconciliation,
+    standing::Post,
+    witnesses::Witnesses,
 };
 
 /// What a queue key stands for.
@@ -36,6 +40,9 @@ pub(crate) enum Subject {
 pub(crate) struct Shared {
     pub(crate) settings: Settings,
     pub(crate) ledger: Ledger,
+    /// What orders to engines pass.
+    pub(crate) gate: Gate,
+    pub(crate) post: Post,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) events: Recorder,
     pub(crate) mesos: SchedulerHandle,
@@ -49,8 +56,13 @@ pub(crate) struct Shared {
     pub(crate) rules: InstalledRules,
     pub(crate) trigger: Trigger<Subject>,
     pub(crate) link: Mutex<MesosLink>,
-    /// Whether the store is older than what this controller saw before.
-    pub(crate) went_back: bool,
+    pub(crate) high_water: Arc<HighWater>,
+    /// Asked once a process.
+    pub(crate) witnesses: Arc<Witnesses>,
+    /// Mesos tasks that no record names, with the cluster that their executors name.
+    pub(crate) homeless: Mutex<BTreeMap<String, Option<ClusterName>>>,
+    /// In this term nothing is done: the store is older than what was seen of it.
+    pub(crate) went_back: Option<WentBack>,
     pub(crate) memos: Mutex<BTreeMap<ClusterName, Memo>>,
     pub(crate) rng: Mutex<SmallRng>,
 }
@@ -130,6 +142,11 @@ pub(crate) struct Memo {
     pub(crate) moved: Option<(String, Progress, Duration)>,
     /// Why members could not be placed in the last pass that tried.
     pub(crate) unplaceable: Option<String>,
+    /// Why members go on with less than the spec says, as of the last plan.
+    pub(crate) no_room: Option<String>,
+    /// `RedisCluster`: the last plan was made without asking the nodes, which were asked a moment ago; what it wants
+    /// launched is not known.
+    pub(crate) undecided: bool,
     /// `RedisCluster`: when its nodes were asked last and all was well, by the monotonic clock, and what was
     /// observed of the instances then.
     pub(crate) whole: Option<(Duration, crate::Digest)>,
@@ -139,8 +156,25 @@ pub(crate) struct Memo {
     pub(crate) looked: Option<Duration>,
     /// Mesos tasks that were recorded in the last pass and meant to run.
     pub(crate) recorded: std::collections::BTreeSet<String>,
-    /// Damaged values that were told.
-    pub(crate) damaged: std::collections::BTreeSet<String>,
+    /// What was told of damaged values, by reason and key; and at which revision of the key.
+    pub(crate) damaged: BTreeMap<(&'static str, String), (Option<Revision>, String)>,
+    /// Mesos tasks of this cluster that run and that no info names.
+    pub(crate) strangers: BTreeMap<String, Stranger>,
     /// Tombstones whose Mesos task is known to be over.
     pub(crate) buried_over: std::collections::BTreeSet<String>,
+}
+
+/// A Mesos task of a cluster that runs and that no info names.
+#[derive(Debug, Clone)]
+pub(crate) struct Stranger {
+    /// By its id.
+    pub(crate) member: u32,
+    /// By its id.
+    pub(crate) incarnation: u32,
+    /// By its id.
+    pub(crate) attempt: u64,
+    /// Where it runs, when Mesos said so.
+    pub(crate) agent: Option<AgentId>,
+    /// What its executor said of itself.
+    pub(crate) report: Option<Report>,
 }

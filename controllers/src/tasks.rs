@@ -2,7 +2,8 @@
 
 use jiff::Timestamp;
 use overlord_api::{
-    OnFailure, PARAM_PROMOTE, PARAM_REVISION, Task, TaskDesired, TaskKind, TaskPhase, TaskState, TaskStatus,
+    OnFailure, PARAM_ONLY, PARAM_ONLY_OUTDATED, PARAM_PROMOTE, PARAM_REVISION, Task, TaskDesired, TaskKind,
+    TaskPhase, TaskState, TaskStatus, Unreadable,
 };
 
 use crate::members::plan::{Control, Plan, Progress};
@@ -21,6 +22,8 @@ pub(crate) struct Request {
     pub create_revision: i64,
     /// Its progress as last written.
     pub status: Option<TaskStatus>,
+    /// Why its progress cannot be read, if it cannot.
+    pub unreadable: Option<Unreadable>,
 }
 
 impl Request {
@@ -70,8 +73,10 @@ pub(crate) struct Admission {
     pub destroy: Option<(String, i64)>,
     /// The request by which a person takes note of what was lost, and gives up what is; and the revision at which it was made.
     pub recover: Option<(String, i64)>,
-    /// The deploy or update request at work.
+    /// The deploy, update or restart request at work.
     pub current: Option<String>,
+    /// Whether that is a request to launch anew what runs with other settings than those of now.
+    pub renew: bool,
     /// Requests whose state is settled without a plan.
     pub settled: Vec<(String, TaskState, String)>,
     /// Ended requests to be removed.
@@ -85,6 +90,7 @@ pub(crate) fn admit(requests: &[Request], situation: Situation) -> Admission {
         destroy: None,
         recover: None,
         current: None,
+        renew: false,
         settled: Vec::new(),
         archive: Vec::new(),
     };
@@ -92,8 +98,28 @@ pub(crate) fn admit(requests: &[Request], situation: Situation) -> Admission {
     admission.archive =
         over.iter().take(over.len().saturating_sub(KEPT_TASKS)).map(|request| request.id.clone()).collect();
 
+    let mut restarts: Vec<&Request> = Vec::new();
     for request in requests.iter().filter(|request| !request.is_over()) {
         let mut settle = |state, error: String| admission.settled.push((request.id.clone(), state, error));
+        match &request.unreadable {
+            // Left alone, and not acted on.
+            Some(Unreadable::Newer(_)) => continue,
+            // What is declared is seen from the plan; of the others nobody knows whether they were done.
+            Some(Unreadable::Damaged(why))
+                if !matches!(request.task.kind, TaskKind::Deploy | TaskKind::Update) =>
+            {
+                settle(
+                    TaskState::Failed,
+                    format!(
+                        "/overlord/task/{}/status could not be read ({why}), so nobody knows whether it was done: \
+                         ask again under another id",
+                        request.id
+                    ),
+                );
+                continue;
+            }
+            Some(Unreadable::Damaged(_)) | None => {}
+        }
         match request.task.kind {
             // It was asked of a cluster of that name that is gone.
             TaskKind::Destroy if request.create_revision < situation.born => {
@@ -122,6 +148,7 @@ pub(crate) fn admit(requests: &[Request], situation: Situation) -> Admission {
                 settle(TaskState::Done, String::new());
                 admission.recover = Some((request.id.clone(), request.create_revision));
             }
+            TaskKind::Restart => restarts.push(request),
             kind => {
                 settle(TaskState::Failed, format!("tasks of kind {kind} are not supported by this version"));
             }
@@ -152,7 +179,43 @@ pub(crate) fn admit(requests: &[Request], situation: Situation) -> Admission {
             }
         }
     }
+    for request in restarts {
+        renewal(request, situation, &mut admission);
+    }
     admission
+}
+
+/// A request to launch anew what is outdated: it waits for declared changes, and for the word on one that stopped.
+fn renewal(request: &Request, situation: Situation, admission: &mut Admission) {
+    let only = request.task.params.get(PARAM_ONLY).map(String::as_str);
+    let (state, error) = if situation.revision == 0 {
+        (TaskState::Failed, String::from("there is no such cluster"))
+    } else if situation.deleting {
+        (TaskState::Superseded, String::from("the cluster is being deleted"))
+    } else if only != Some(PARAM_ONLY_OUTDATED) {
+        let expected =
+            format!("restart tasks need params.{PARAM_ONLY}: {PARAM_ONLY_OUTDATED} in this version");
+        (TaskState::Failed, expected)
+    } else if request.task.desired == TaskDesired::Abort {
+        (TaskState::Aborted, String::from("aborted"))
+    } else if let Some(current) = &admission.current {
+        (TaskState::Queued, format!("task {current} is at work"))
+    } else if let Control::Hold { message, .. } = &admission.control {
+        (TaskState::Queued, message.clone())
+    } else {
+        admission.current = Some(request.id.clone());
+        if request.task.desired == TaskDesired::Pause {
+            let message = format!("task {} is paused", request.id);
+            admission.control = Control::Hold { reason: "Paused", message };
+        } else {
+            admission.renew = true;
+            if request.task.params.get(PARAM_PROMOTE).is_some_and(|value| value == "true") {
+                admission.control = Control::Run { promoted: true };
+            }
+        }
+        return;
+    };
+    admission.settled.push((request.id.clone(), state, error));
 }
 
 /// A deploy or update request: the first one works, later ones wait, a newer revision takes over.
@@ -292,6 +355,7 @@ mod tests {
 
     fn request(id: &str, kind: TaskKind, create_revision: i64) -> Request {
         let task = Task {
+            version: overlord_api::VALUES_VERSION,
             kind,
             cluster: samples::cluster(),
             params: BTreeMap::new(),
@@ -299,7 +363,7 @@ mod tests {
             requested_at: None,
             desired: TaskDesired::Run,
         };
-        Request { id: id.to_owned(), task, create_revision, status: None }
+        Request { id: id.to_owned(), task, create_revision, status: None, unreadable: None }
     }
 
     fn ended(mut request: Request, state: TaskState, revision: u64) -> Request {
@@ -387,6 +451,44 @@ mod tests {
             .map(|n| ended(request(&format!("t{n}"), TaskKind::Update, n), TaskState::Done, 1))
             .collect();
         assert_eq!(admit(&requests, situation()).archive, ["t0", "t1", "t2"]);
+    }
+
+    fn renewal(id: &str, revision: i64) -> Request {
+        let mut request = request(id, TaskKind::Restart, revision);
+        request.task.params.insert(PARAM_ONLY.into(), PARAM_ONLY_OUTDATED.into());
+        request
+    }
+
+    #[test]
+    fn what_is_outdated_is_launched_anew_after_declared_changes_and_never_past_a_stopped_one() {
+        let admission = admit(&[renewal("n", 1)], situation());
+        assert_eq!((admission.current.as_deref(), admission.renew), (Some("n"), true));
+        let admission = admit(&[renewal("n", 1), request("u", TaskKind::Update, 2)], situation());
+        assert_eq!((admission.current.as_deref(), admission.renew), (Some("u"), false));
+        assert_eq!(admission.settled[0].1, TaskState::Queued);
+        let stopped = ended(request("a", TaskKind::Update, 1), TaskState::Aborted, 2);
+        let admission = admit(&[stopped, renewal("n", 3)], situation());
+        assert!(matches!(admission.control, Control::Hold { .. }) && !admission.renew);
+        assert_eq!(admission.settled[0].1, TaskState::Queued);
+        let admission = admit(&[request("all", TaskKind::Restart, 1)], situation());
+        assert_eq!((admission.settled[0].1, admission.renew), (TaskState::Failed, false));
+    }
+
+    #[test]
+    fn a_request_whose_progress_cannot_be_read_is_not_done_again() {
+        let damaged = |mut request: Request, why| {
+            request.unreadable = Some(why);
+            request
+        };
+        let nonsense = || Unreadable::Damaged(String::from("?"));
+        let admission = admit(&[damaged(request("d", TaskKind::Destroy, 1), nonsense())], situation());
+        assert_eq!((admission.destroy, admission.settled[0].1), (None, TaskState::Failed));
+        let admission = admit(&[damaged(request("r", TaskKind::Recover, 1), nonsense())], situation());
+        assert_eq!((admission.recover, admission.settled[0].1), (None, TaskState::Failed));
+        let admission = admit(&[damaged(request("u", TaskKind::Update, 1), nonsense())], situation());
+        assert_eq!(admission.current.as_deref(), Some("u"), "what is declared is seen from the plan");
+        let newer = admit(&[damaged(request("d", TaskKind::Destroy, 1), Unreadable::Newer(2))], situation());
+        assert_eq!((newer.destroy, newer.settled), (None, Vec::new()));
     }
 
     #[test]

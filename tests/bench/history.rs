@@ -75,6 +75,7 @@ pub(crate) fn class(key: &str) -> &'static str {
         Key::Event(..) => "event",
         Key::Framework => "framework",
         Key::Leader => "leader",
+        Key::Controller(_) => "controllers",
         Key::Other => "other",
     }
 }

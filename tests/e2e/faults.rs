@@ -1,7 +1,9 @@
 //! `overlord sandbox fault` and `overlord sandbox agents`.
 
-use overlord_tests::{Options, Sandbox};
+use overlord_tests::{Options, Sandbox, eventually, name_of};
 use serde_json::Value;
+
+use crate::manifest::{memcache, redis};
 
 /// The state of each agent, by name.
 async fn states(sandbox: &Sandbox) -> Vec<(String, String)> {
@@ -53,5 +55,34 @@ async fn faults_are_made_by_word_and_agents_are_seen_to_suffer_them() {
     let said = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(2), "{said}");
     assert!(said.contains("agent-lost"), "what was meant, perhaps: {said}");
+    sandbox.end().await;
+}
+
+/// The process of etcd.
+fn etcd(sandbox: &Sandbox) -> Option<u32> {
+    let processes = sandbox.processes();
+    processes.into_iter().find(|(_, line)| name_of(line) == "etcd").map(|(pid, _)| pid)
+}
+
+#[tokio::test]
+async fn etcd_is_killed_and_stopped_and_is_at_the_same_address_with_all_it_had() {
+    let sandbox = Sandbox::start(Options { agents: 2, ..Options::default() }).await;
+    sandbox.apply(&redis("orders", 1, "")).await;
+    let before = sandbox.settled(&["orders"]).await;
+    let first = etcd(&sandbox).unwrap();
+
+    assert!(fault(&sandbox, &["etcd-kill", "300"]).await.contains("etcd is killed"));
+    eventually("another etcd runs", || async { etcd(&sandbox).filter(|pid| *pid != first).ok_or("not yet") })
+        .await;
+    let after = sandbox.settled(&["orders"]).await;
+    assert_eq!(before[0]["mesosTaskId"], after[0]["mesosTaskId"]);
+    assert_eq!(before[0]["observed"]["pid"], after[0]["observed"]["pid"]);
+
+    // Stopped, it answers nothing; one fault after the other.
+    assert!(fault(&sandbox, &["etcd-pause", "300"]).await.contains("answers nothing for 300 ms"));
+    sandbox.etcdctl(&["put", "/overlord/config/pages", &memcache("pages", 1, "")]).await;
+    sandbox.settled(&["orders", "pages"]).await;
+    // And stopped for good it is ended with all the rest.
+    fault(&sandbox, &["etcd-pause", "600000"]).await;
     sandbox.end().await;
 }

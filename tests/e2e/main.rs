@@ -3,17 +3,21 @@
 
 mod agents;
 mod arena;
-mod chaos_mesos;
+mod backup;
 mod checker;
 mod cli;
 mod config;
+mod controllers;
 mod crash;
 mod create;
+mod damaged;
 mod delete;
 mod delivery;
+mod etcd_fails;
+mod etcd_restored;
 mod faults;
 mod heal;
-mod manifest;
+mod leadership;
 mod quiet;
 mod redis_cluster;
 mod redis_cluster_chaos;
@@ -23,5 +27,9 @@ mod redis_cluster_quorum;
 mod restart;
 mod sandbox_ends;
 mod shards;
+mod spec_fuzz;
 mod specs;
 mod tasks;
+mod upgrade;
+
+use overlord_tests::manifest;

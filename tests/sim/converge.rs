@@ -3,11 +3,11 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use overlord_api::{Address, Info, Phase, State, Tombstone, keys};
+use overlord_api::{Address, Info, Kind, Phase, State, Tombstone, keys};
 use overlord_engines::ServerConf;
 use overlord_mesos::v1::TaskState;
 
-use crate::{pool::Pool, view::View, world::World};
+use crate::{cluster, pool::Pool, view::View, world::World};
 
 /// How long a world may take that is whole again: a lost member is replaced after a minute, a member that
 /// failed often is tried once a minute.
@@ -15,6 +15,9 @@ pub(crate) const BOUND: Duration = Duration::from_secs(15 * 60);
 
 /// Between two looks.
 const LOOK: Duration = Duration::from_millis(200);
+
+/// For so long looks are close.
+const SOON: Duration = Duration::from_secs(20);
 
 /// After this, quarantines have ended and are swept.
 const SETTLED: Duration = Duration::from_secs(10 * 60);
@@ -32,14 +35,38 @@ pub(crate) async fn converge(world: &World, bound: Duration) -> Result<Duration,
         let missing = missing(world).await;
         let waited = world.trace.now().saturating_sub(start);
         if missing.is_empty() {
+            if let Some(lost) = world.users.lost().into_iter().next() {
+                return Err(lost);
+            }
             world.trace.line("the world is as declared");
             return Ok(waited);
         }
         if waited > bound {
             return Err(format!("not as declared after {waited:?}: {}", missing.join("; ")));
         }
-        world.pass(LOOK).await;
+        // What takes minutes need not be seen to the moment.
+        world.pass(if waited < SOON { LOOK } else { 10 * LOOK }).await;
     }
+}
+
+/// Waits until everything that ends by time alone has ended. The number of writes so far.
+pub(crate) async fn settle(world: &World) -> u64 {
+    world.pass(SETTLED).await;
+    world.trace.line("silence begins");
+    world.writes()
+}
+
+/// Nothing was written since the world was quiet, and it is still as declared.
+pub(crate) async fn stayed_quiet(world: &World, before: u64) -> Result<(), String> {
+    if let Some(violation) = world.trace.violated() {
+        return Err(violation);
+    }
+    let written = world.writes() - before;
+    if written > 0 {
+        return Err(format!("{written} writes in a time in which nothing happened"));
+    }
+    let missing = missing(world).await;
+    if missing.is_empty() { Ok(()) } else { Err(format!("left alone, it decayed: {}", missing.join("; "))) }
 }
 
 /// Waits until everything that ends by time alone has ended, then watches an hour in which nothing is written.
@@ -49,19 +76,9 @@ pub(crate) async fn stay_quiet(world: &World) -> Result<(), String> {
     if world.again {
         return Ok(());
     }
-    world.pass(SETTLED).await;
-    world.trace.line("an hour of silence begins");
-    let before = world.writes();
+    let before = settle(world).await;
     world.pass(QUIET).await;
-    if let Some(violation) = world.trace.violated() {
-        return Err(violation);
-    }
-    let written = world.writes() - before;
-    if written > 0 {
-        return Err(format!("{written} writes in an hour in which nothing happened"));
-    }
-    let missing = missing(world).await;
-    if missing.is_empty() { Ok(()) } else { Err(format!("left alone, it decayed: {}", missing.join("; "))) }
+    stayed_quiet(world, before).await
 }
 
 /// What is not as declared.
@@ -91,16 +108,24 @@ async fn missing(world: &World) -> Vec<String> {
     }
 
     let infos = view.infos();
-    processes_missing(world, &view, &mut missing);
     let live = world.mesos.tasks().into_iter().filter(|task| {
         !matches!(task.state, TaskState::Failed | TaskState::Killed | TaskState::Finished | TaskState::Lost)
             && !matches!(task.state, TaskState::Dropped | TaskState::Error | TaskState::Gone)
+            // A master never learns what became of a machine that is lost for good.
+            && (task.state != TaskState::Unreachable || agents.contains(task.agent_id.as_str()))
     });
     let live: BTreeSet<String> = live.map(|task| task.task_id.as_str().to_owned()).collect();
     let recorded: BTreeSet<String> = infos.iter().map(|(_, info)| info.mesos_task_id.clone()).collect();
     missing.extend(
         live.symmetric_difference(&recorded).map(|task| format!("{task} is only in Mesos or the store")),
     );
+    // What takes long to look at waits until the rest is well.
+    if missing.is_empty() {
+        processes_missing(world, &view, &mut missing);
+        for pool in world.pools.values().filter(|pool| pool.kind == Kind::RedisCluster) {
+            cluster::missing(&world.hosts, &view, pool, &mut missing);
+        }
+    }
     missing
 }
 
@@ -165,8 +190,7 @@ fn processes_missing(world: &World, view: &View, missing: &mut Vec<String>) {
         if world.hosts.file(&seen.instance).as_deref() != Some(&text) {
             missing.push(format!("the file of {} is not what the store has", seen.instance.address));
         }
-        let wanted = ServerConf::parse(&text).map(|conf| conf.entries().to_vec()).unwrap_or_default();
-        if !seen.serving || seen.settings != wanted.into_iter().collect() {
+        if !seen.serving || !seen.runs_with(&text) {
             missing.push(format!("{} does not serve with what the store has", seen.instance.address));
         }
     }

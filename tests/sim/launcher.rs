@@ -31,9 +31,12 @@ use crate::{
 const SIGKILL: i32 = 9;
 const EXIT_1: i32 = 1 << 8;
 
-/// Between probes of a serving engine: longer than a real executor's, as an engine that is there always
-/// answers here.
-const PROBES: Duration = Duration::from_secs(5);
+/// Between probes of an engine, as in a real executor. One that serves is asked when it has changed: see
+/// [`SimMachine`].
+pub(crate) const PROBES: Duration = Duration::from_secs(1);
+
+/// Between two slow re-reads of the keys; a nudge that got lost is repeated by the controller long before.
+const REREAD: Duration = Duration::from_secs(1800);
 
 /// The executors of one run.
 #[derive(Debug)]
@@ -45,6 +48,8 @@ pub(crate) struct SimLauncher {
     pub(crate) trace: Trace,
     pub(crate) seed: u64,
     pub(crate) running: Arc<Mutex<Running>>,
+    /// Seconds between probes of an engine, for executors that are started from now on.
+    pub(crate) probes: std::sync::atomic::AtomicU64,
 }
 
 /// What runs.
@@ -73,6 +78,14 @@ impl SimLauncher {
     /// The containers whose executor lives.
     pub(crate) fn containers(&self) -> Vec<ContainerId> {
         self.lock().executors.keys().cloned().collect()
+    }
+
+    /// The container of a Mesos task whose executor lives, and its agent's name.
+    pub(crate) fn container_of(&self, task: &str) -> Option<(ContainerId, String)> {
+        let running = self.lock();
+        let mut executors = running.executors.iter();
+        let (container, executor) = executors.find(|(_, executor)| executor.name == task)?;
+        Some((container.clone(), executor.agent.clone()))
     }
 
     /// `kill -9` of an executor alone. The agent then ends what is left in its container; a lost one when it
@@ -125,12 +138,16 @@ impl Launcher for SimLauncher {
             net: self.net.clone(),
             trace: trace.clone(),
         };
-        let machine = SimMachine { hosts: self.hosts.clone(), container: start.container.clone() };
-        let instances = StoreInstances(Arc::new(self.store.clone()));
+        let machine = SimMachine::new(&self.hosts, start.container.clone(), start.agent_endpoint.ip());
+        let instances = StoreInstances::new(Arc::new(self.store.clone()));
         let mut running = self.lock();
         running.started += 1;
         let seed = self.seed.wrapping_mul(0x9e37_79b9).wrapping_add(running.started);
-        let limits = Limits { probe_interval: PROBES, ..Limits::default() };
+        let limits = Limits {
+            probe_interval: Duration::from_secs(self.probes.load(std::sync::atomic::Ordering::Relaxed)),
+            reread: REREAD,
+            ..Limits::default()
+        };
         let config = Config { env, limits, seed, stop: tokio_util::sync::CancellationToken::new() };
         trace.line(format!("executor {name} starts on {}", start.agent));
         let (all, hosts, container) =

@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use overlord_controllers::members::step::Step;
 use tracing::{
     Event, Subscriber,
     field::{Field, Visit},
@@ -30,6 +31,23 @@ impl StoryLayer {
 
 struct Line(String);
 
+/// Where the controllers say what they do next.
+const STEPS: &str = "overlord_controllers::step";
+
+/// The kind of a step.
+#[derive(Default)]
+struct Kind(Option<&'static str>);
+
+impl Visit for Kind {
+    fn record_debug(&mut self, _field: &Field, _value: &dyn std::fmt::Debug) {}
+
+    fn record_str(&mut self, field: &Field, value: &str) {
+        if field.name() == "kind" {
+            self.0 = Step::KINDS.iter().copied().find(|kind| *kind == value);
+        }
+    }
+}
+
 impl Visit for Line {
     fn record_debug(&mut self, field: &Field, value: &dyn std::fmt::Debug) {
         // Writing to a string cannot fail.
@@ -43,6 +61,13 @@ impl Visit for Line {
 impl<S: Subscriber + for<'s> LookupSpan<'s>> Layer<S> for StoryLayer {
     fn on_event(&self, event: &Event<'_>, _context: Context<'_, S>) {
         let metadata = event.metadata();
+        if metadata.target() == STEPS {
+            let mut kind = Kind::default();
+            event.record(&mut kind);
+            if let Some(kind) = kind.0 {
+                self.trace.count(kind);
+            }
+        }
         let mut line = Line(format!("{} {}:", metadata.level(), metadata.target()));
         event.record(&mut line);
         if line.0.contains("panicked") {

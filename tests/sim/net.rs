@@ -40,6 +40,12 @@ struct Faults {
     watch_cut: CancellationToken,
     /// Who does not reach the store.
     away: BTreeSet<Who>,
+    /// The longest time that the store takes for one thing, in milliseconds.
+    store_slowest: u64,
+    /// How late writes to the store arrive, in milliseconds.
+    late_writes: u64,
+    /// Whether the store takes calls and answers none: it has no quorum.
+    no_quorum: bool,
 }
 
 /// Where a call goes.
@@ -137,7 +143,48 @@ impl Net {
     /// Whether somebody may not hear what became of a write.
     pub(crate) fn is_store_shaky(&self) -> bool {
         let faults = self.faults();
-        faults.store_loss > 0 || !faults.away.is_empty()
+        faults.store_loss > 0
+            || faults.store_slowest > 0
+            || faults.late_writes > 0
+            || faults.no_quorum
+            || !faults.away.is_empty()
+    }
+
+    /// How long the store may take for one thing; zero ends it.
+    pub(crate) fn set_store_slowness(&self, slowest: Duration) {
+        self.faults().store_slowest = u64::try_from(slowest.as_millis()).unwrap_or(u64::MAX);
+    }
+
+    /// How late writes that are sent from now on arrive; zero ends it.
+    pub(crate) fn set_late_writes(&self, late: Duration) {
+        self.faults().late_writes = u64::try_from(late.as_millis()).unwrap_or(u64::MAX);
+    }
+
+    /// How late a write arrives that is sent now.
+    pub(crate) fn lateness(&self) -> Duration {
+        let late = self.faults().late_writes;
+        if late == 0 { Duration::ZERO } else { self.millis(late / 2, late) }
+    }
+
+    /// The store has no quorum, or one again: meanwhile it answers nothing.
+    pub(crate) fn set_no_quorum(&self, no_quorum: bool) {
+        self.faults().no_quorum = no_quorum;
+    }
+
+    /// How long the store takes this time before it does a thing, and before it says so.
+    pub(crate) fn store_slowness(&self) -> (Duration, Duration) {
+        let (slowest, no_quorum) = {
+            let faults = self.faults();
+            (faults.store_slowest, faults.no_quorum)
+        };
+        if no_quorum {
+            // The proposal waits for a quorum longer than anybody waits for the answer, and then fails.
+            return (Duration::from_secs(365 * 24 * 3600), Duration::ZERO);
+        }
+        if slowest == 0 {
+            return (Duration::ZERO, Duration::ZERO);
+        }
+        (self.millis(0, slowest), self.millis(0, slowest))
     }
 
     /// Breaks the subscription to Mesos, if there is one.
@@ -169,6 +216,9 @@ impl Net {
         let mut faults = self.faults();
         faults.mesos_loss = 0;
         faults.store_loss = 0;
+        faults.store_slowest = 0;
+        faults.late_writes = 0;
+        faults.no_quorum = false;
         faults.away.clear();
     }
 }

@@ -105,7 +105,8 @@ story!(what_is_killed_without_a_controller_is_healed_without_or_as_soon_as_there
     two_pools(world).await?;
     world.crash_controller().await;
     let killed = world.kill_process(0).ok_or("no process lives")?;
-    world.kill_executor(3);
+    let other = world.hosts.processes().pop().ok_or("no other process lives")?;
+    world.kill_executor_of(&other.instance.task_id);
     world.pass(SECOND).await;
     let again = successor(world, &killed).ok_or("the executor alone does not restart it")?;
     ensure(again.instance.task_id == killed.instance.task_id, || "it has another Mesos task".to_owned())?;

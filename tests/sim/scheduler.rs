@@ -9,6 +9,8 @@ use overlord_mesos::{
 use overlord_sandbox::MemoryScheduler;
 
 use crate::{
+    effects::Effects,
+    gate::Gates,
     net::{Fate, Net, Peer},
     oracles::Oracles,
     store::Who,
@@ -22,23 +24,34 @@ pub(crate) struct SimScheduler {
     pub(crate) net: Net,
     pub(crate) trace: Trace,
     pub(crate) oracles: Oracles,
+    pub(crate) gates: Gates,
+    pub(crate) effects: Effects,
 }
 
 #[async_trait]
 impl SchedulerTransport for SimScheduler {
     async fn subscribe(&self, call: &Call) -> Result<Subscription, TransportError> {
         let (who, trace, oracles) = (self.who, self.trace.clone(), self.oracles.clone());
+        let effect = self.effects.begin(who, "SUBSCRIBE").await;
+        self.gates.pass(who).await;
         trace.line(format!("{who} -> master: SUBSCRIBE {:?}", call.framework_id));
         let cut = self.net.cut_token(Peer::Mesos);
         let opened = self.inner.subscribe(call).await?;
-        let told = opened.events.take_until(cut.cancelled_owned()).inspect(move |event| {
+        self.effects.end(effect, who, "SUBSCRIBE").await;
+        let gates = self.gates.clone();
+        let received = opened.events.then(move |event| {
+            let gates = gates.clone();
+            async move {
+                gates.pass(who).await;
+                event
+            }
+        });
+        let told = received.take_until(cut.cancelled_owned()).inspect(move |event| {
             let Ok(event) = event else { return };
             if event.kind == EventType::Heartbeat {
                 return;
             }
-            if let Some(update) = &event.update {
-                oracles.delivered(&update.status);
-            }
+            oracles.received(who, event);
             let detail = serde_json::to_vec(event).unwrap_or_default();
             trace.detailed(format!("master -> {who}: {}", brief_event(event)), &detail);
         });
@@ -47,11 +60,18 @@ impl SchedulerTransport for SimScheduler {
 
     async fn call(&self, stream_id: &str, call: &Call) -> Result<(), TransportError> {
         let (who, trace, fate) = (self.who, self.trace.clone(), self.net.fate(self.who, Peer::Mesos));
+        let effect = self.effects.begin(who, &call.kind.to_string()).await;
         self.oracles.called(who, call);
+        if matches!(call.kind, CallType::Accept | CallType::Kill) && !self.gates.is_held(who) {
+            self.oracles.check_reign(who, &call.kind.to_string());
+        }
         let lost = if fate == Fate::Arrives { "" } else { " (lost)" };
-        trace.line(format!("{who} -> master: {}{lost}", brief_call(call)));
+        let held = if self.gates.is_held(who) { " (held)" } else { "" };
+        trace.line(format!("{who} -> master: {}{lost}{held}", brief_call(call)));
         let (inner, stream_id, call) = (self.inner.clone(), stream_id.to_owned(), call.clone());
+        let (gates, effects) = (self.gates.clone(), self.effects.clone());
         let arrival = async move {
+            gates.pass(who).await;
             let unanswered = || TransportError::Unavailable {
                 peer: "the master".to_owned(),
                 message: "connection reset".to_owned(),
@@ -63,9 +83,12 @@ impl SchedulerTransport for SimScheduler {
             if let Err(error) = &answer {
                 trace.line(format!("master refuses {} of {who}: {error}", call.kind));
             }
+            effects.end(effect, who, &call.kind.to_string()).await;
             if fate == Fate::AnswerLost { Err(unanswered()) } else { answer }
         };
-        self.net.ask(arrival).await
+        let answer = self.net.ask(arrival).await;
+        self.gates.pass(who).await;
+        answer
     }
 }
 

@@ -6,11 +6,17 @@ use std::{fmt, time::Duration};
 use async_trait::async_trait;
 use futures::StreamExt as _;
 use overlord_store::{Changes, Committed, Error, Fetch, LeaseId, Listing, MemoryStore, Revision, Store, Txn};
+use tokio::time::{sleep, timeout};
 
 use crate::{
+    effects::Effects,
+    gate::Gates,
     net::{Fate, Net, Peer},
     oracles::Oracles,
 };
+
+/// How long the client of etcd waits for an answer (`EtcdConfig::call_timeout`). What it gave up may still happen.
+const CALL_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Who acts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -19,6 +25,8 @@ pub(crate) enum Who {
     User,
     /// The controller process that was started as the n-th.
     Controller(u32),
+    /// A person with `etcdctl`, who may write or delete anything.
+    Hand,
     /// An executor.
     Executor,
     /// Nobody: a lease ended.
@@ -30,6 +38,7 @@ impl fmt::Display for Who {
         match self {
             Self::User => f.write_str("user"),
             Self::Controller(n) => write!(f, "controller-{n}"),
+            Self::Hand => f.write_str("somebody's hand"),
             Self::Executor => f.write_str("executor"),
             Self::Time => f.write_str("time"),
         }
@@ -43,6 +52,12 @@ pub(crate) struct SimStore {
     pub(crate) inner: MemoryStore,
     pub(crate) net: Net,
     pub(crate) oracles: Oracles,
+    pub(crate) gates: Gates,
+    pub(crate) effects: Effects,
+}
+
+fn unavailable(message: &str) -> Error {
+    Error::Unavailable { endpoints: "http://10.0.0.100:2379".to_owned(), message: message.to_owned() }
 }
 
 impl SimStore {
@@ -51,15 +66,35 @@ impl SimStore {
         &self,
         answer: impl Future<Output = Result<T, Error>> + Send + 'static,
     ) -> Result<T, Error> {
+        self.carry(answer).await.unwrap_or_else(|message| Err(unavailable(message)))
+    }
+
+    /// Carries a call there and its answer back; or says why there is none.
+    async fn carry<T: Send + 'static>(
+        &self,
+        answer: impl Future<Output = T> + Send + 'static,
+    ) -> Result<T, &'static str> {
         let fate = self.net.fate(self.who, Peer::Store);
+        let (who, gates, net) = (self.who, self.gates.clone(), self.net.clone());
         let carried = async move {
-            let answer = if fate == Fate::Lost { None } else { Some(answer.await) };
-            answer.filter(|_| fate == Fate::Arrives)
+            gates.pass(who).await;
+            if fate == Fate::Lost {
+                return None;
+            }
+            let (before, after) = net.store_slowness();
+            sleep(before).await;
+            let answer = answer.await;
+            sleep(after).await;
+            (fate == Fate::Arrives).then_some(answer)
         };
-        self.net.ask(carried).await.unwrap_or_else(|| {
-            let endpoints = "http://10.0.0.100:2379".to_owned();
-            Err(Error::Unavailable { endpoints, message: "connection reset".to_owned() })
-        })
+        let answer = timeout(CALL_TIMEOUT, self.net.ask(carried)).await;
+        // A process that is stopped hears of nothing.
+        self.gates.pass(self.who).await;
+        match answer {
+            Ok(Some(answer)) => Ok(answer),
+            Ok(None) => Err("connection reset"),
+            Err(_) => Err("no answer within 3s"),
+        }
     }
 }
 
@@ -79,21 +114,40 @@ impl Store for SimStore {
         let (inner, prefix) = (self.inner.clone(), prefix.to_owned());
         let cut = self.net.cut_token(Peer::Store);
         let changes = self.ask(async move { inner.watch(&prefix, after).await }).await?;
-        Ok(changes.take_until(cut.cancelled_owned()).boxed())
+        let (who, gates) = (self.who, self.gates.clone());
+        let received = changes.then(move |batch| {
+            let gates = gates.clone();
+            async move {
+                gates.pass(who).await;
+                batch
+            }
+        });
+        Ok(received.take_until(cut.cancelled_owned()).boxed())
     }
 
     async fn commit(&self, txn: Txn) -> Result<Committed, Error> {
-        let Self { who, inner, oracles, .. } = self.clone();
+        let Self { who, inner, oracles, effects, .. } = self.clone();
+        let writes = !txn.is_empty();
+        let effect = if writes { effects.begin(who, "a write to the store").await } else { 0 };
+        // What it knows of its own leadership when it sends this.
+        let term = oracles.term_of(who);
+        let late = if writes && who != Who::User { self.net.lateness() } else { Duration::ZERO };
         let commit = async move {
-            oracles.look(Who::Time).await;
+            sleep(late).await;
+            oracles.look(Who::Time, None).await;
             let answer = inner.commit(txn).await;
             if let Err(error) = &answer {
                 oracles.refused(who, error);
             }
-            oracles.look(who).await;
+            oracles.look(who, term).await;
+            effects.end(effect, who, "a write to the store").await;
             answer
         };
-        self.ask(commit).await
+        // Whoever hears nothing of a commit that was sent cannot know whether it happened, or will.
+        self.carry(commit).await.unwrap_or_else(|message| {
+            let endpoints = "http://10.0.0.100:2379".to_owned();
+            Err(Error::Unanswered { endpoints, message: message.to_owned() })
+        })
     }
 
     async fn lease_grant(&self, ttl: Duration) -> Result<LeaseId, Error> {
@@ -109,9 +163,9 @@ impl Store for SimStore {
     async fn lease_revoke(&self, lease: LeaseId) -> Result<(), Error> {
         let (inner, oracles, who) = (self.inner.clone(), self.oracles.clone(), self.who);
         let revoke = async move {
-            oracles.look(Who::Time).await;
+            oracles.look(Who::Time, None).await;
             let answer = inner.lease_revoke(lease).await;
-            oracles.look(who).await;
+            oracles.look(who, None).await;
             answer
         };
         self.ask(revoke).await

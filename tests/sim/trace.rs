@@ -11,8 +11,7 @@ use std::{
 use overlord_reconcile::Clock;
 use sha2::{Digest as _, Sha256};
 
-/// Lines of the story that a failure prints.
-const TOLD: usize = 120;
+use crate::script::clock_face;
 
 /// A handle on the trace of one run; clones share it.
 #[derive(Debug, Clone)]
@@ -50,8 +49,7 @@ impl Trace {
     }
 
     fn stamp(&self) -> String {
-        let now = self.clock.monotonic();
-        format!("{:>9}.{:03}", now.as_secs(), now.subsec_millis())
+        clock_face(self.clock.monotonic())
     }
 
     /// Something happened.
@@ -122,19 +120,6 @@ impl Trace {
 }
 
 impl Told {
-    /// The end of the story, or all of it.
-    pub(crate) fn story(&self, whole: bool) -> String {
-        let skipped = if whole { 0 } else { self.lines.len().saturating_sub(TOLD) };
-        let mut text = String::new();
-        if skipped > 0 {
-            let _ = writeln!(text, "... {skipped} lines before");
-        }
-        for line in self.lines.iter().skip(skipped) {
-            let _ = writeln!(text, "{line}");
-        }
-        text
-    }
-
     /// The first line in which two runs differ.
     pub(crate) fn first_difference(&self, other: &Self) -> String {
         let told = |lines: &[String]| -> Vec<String> {

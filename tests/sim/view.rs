@@ -3,8 +3,10 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use overlord_api::{
-    Address, ClusterName, Endpoints, Info, Leader, Quarantine, Record, Status, TaskStatus, Truth,
+    Address, ClusterName, Endpoints, Info, Leader, Placement, Quarantine, Record, Revision, Status,
+    TaskStatus, Truth,
     keys::{self, Key},
+    parse_revision,
 };
 use overlord_store::Entry;
 use serde::de::DeserializeOwned;
@@ -63,9 +65,27 @@ impl View {
         String::from_utf8(entry.value.to_vec()).ok()
     }
 
+    /// The placement rules of a cluster's accepted revision.
+    pub(crate) fn placement(&self, cluster: &ClusterName) -> Option<Placement> {
+        let revision = self.record(cluster)?.revision;
+        let accepted: Revision = self.read(&keys::revision(cluster, revision))?;
+        Some(parse_revision(&accepted.manifest).ok()?.spec.placement)
+    }
+
     /// Who holds the leader key.
     pub(crate) fn leader(&self) -> Option<String> {
         self.read::<Leader>(keys::LEADER).map(|leader| leader.id)
+    }
+
+    /// The same, with the create revision of the key.
+    pub(crate) fn leader_and_term(&self) -> Option<(String, i64)> {
+        Some((self.leader()?, self.entries.get(keys::LEADER)?.create_revision))
+    }
+
+    /// The text of a spec.
+    pub(crate) fn config(&self, cluster: &ClusterName) -> Option<String> {
+        let entry = self.entries.get(keys::config(cluster).as_str())?;
+        String::from_utf8(entry.value.to_vec()).ok()
     }
 
     /// The revision at which a key was last written; 0 when it is not there.
@@ -130,8 +150,12 @@ pub(crate) fn brief(key: &str, value: &[u8]) -> String {
         Key::Config(_) | Key::Revision(..) | Key::ServerConf(..) | Key::NodesConf(..) => {
             format!("{} bytes", value.len())
         }
-        Key::Task(_) | Key::Quarantine(_) | Key::Event(..) | Key::Framework | Key::Leader | Key::Other => {
-            String::from_utf8_lossy(value).chars().take(160).collect()
-        }
+        Key::Task(_)
+        | Key::Quarantine(_)
+        | Key::Event(..)
+        | Key::Framework
+        | Key::Leader
+        | Key::Controller(_)
+        | Key::Other => String::from_utf8_lossy(value).chars().take(160).collect(),
     }
 }

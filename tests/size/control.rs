@@ -25,7 +25,7 @@ const MEMBERS: usize = 100;
 /// Virtual time after which something hangs.
 const LIMIT: Duration = Duration::from_secs(3600);
 
-fn settings() -> Settings {
+pub(crate) fn settings() -> Settings {
     let versions = BTreeMap::from([("7.0.15".to_owned(), Binary::Preinstalled)]);
     let catalogue = Catalogue { engines: [(Engine::Redis, versions)].into() };
     let executor = Executor {

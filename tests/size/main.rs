@@ -5,6 +5,7 @@
 mod control;
 mod counting;
 mod launching;
+mod long;
 
 use std::{net::Ipv4Addr, sync::Arc};
 

@@ -11,6 +11,9 @@ use crate::{eventually, eventually_within, name_of, process, processes_in, sandb
 /// How long a cluster may take to become Ready on a busy machine.
 const READY: Duration = Duration::from_secs(120);
 
+/// How long one look into etcd may take.
+const LOOK_LIMIT: Duration = Duration::from_secs(5);
+
 /// The condition of that type, `Null` when there is none.
 pub fn condition<'v>(status: &'v Value, kind: &str) -> &'v Value {
     let of_kind = |list: &'v Vec<Value>| list.iter().find(|condition| condition["type"] == kind);
@@ -23,6 +26,7 @@ struct Entry {
     key: String,
     value: String,
     mod_revision: i64,
+    create_revision: i64,
 }
 
 #[expect(clippy::expect_used, reason = "the tests' own way to fail")]
@@ -47,8 +51,16 @@ impl Sandbox {
             body["range_end"] = json!(STANDARD.encode(end));
         }
         let url = format!("{}/v3/kv/range", self.etcd());
-        let answer = self.http().post(&url).json(&body).send().await.expect("etcd answers");
-        let answer: Value = answer.json().await.expect("JSON");
+        // Tests break etcd too: it is waited for.
+        let answer: Value = eventually("etcd answers", || async {
+            let sent = self.http().post(&url).json(&body).timeout(LOOK_LIMIT).send().await;
+            let answer = sent.map_err(|error| error.to_string())?;
+            if !answer.status().is_success() {
+                return Err(format!("{}: {:?}", answer.status(), answer.text().await));
+            }
+            answer.json().await.map_err(|error| error.to_string())
+        })
+        .await;
         let text = |value: &Value| {
             let bytes = STANDARD.decode(value.as_str().unwrap_or_default()).expect("base64");
             String::from_utf8(bytes).expect("UTF-8")
@@ -57,6 +69,7 @@ impl Sandbox {
             key: text(&kv["key"]),
             value: text(&kv["value"]),
             mod_revision: number(&kv["mod_revision"]),
+            create_revision: number(&kv["create_revision"]),
         };
         let entries = answer["kvs"].as_array().map(|kvs| kvs.iter().map(entry).collect());
         (number(&answer["header"]["revision"]), entries.unwrap_or_default())
@@ -67,6 +80,13 @@ impl Sandbox {
         self.range("/nothing", false).await.0
     }
 
+    /// The key below a prefix that was written last, and when.
+    pub async fn newest(&self, prefix: &str) -> (String, i64) {
+        let entries = self.range(prefix, true).await.1;
+        let newest = entries.into_iter().max_by_key(|entry| entry.mod_revision);
+        newest.map_or_else(Default::default, |entry| (entry.key, entry.mod_revision))
+    }
+
     /// A value in etcd, when the key is there.
     pub async fn etcd_get(&self, key: &str) -> Option<String> {
         self.range(key, false).await.1.pop().map(|entry| entry.value)
@@ -75,6 +95,11 @@ impl Sandbox {
     /// The revision at which a key was last written; 0 when it is not there.
     pub async fn mod_revision(&self, key: &str) -> i64 {
         self.range(key, false).await.1.pop().map_or(0, |entry| entry.mod_revision)
+    }
+
+    /// The revision at which a key was made; 0 when it is not there.
+    pub async fn create_revision(&self, key: &str) -> i64 {
+        self.range(key, false).await.1.pop().map_or(0, |entry| entry.create_revision)
     }
 
     /// Keys and values below a prefix.
@@ -169,13 +194,10 @@ impl Sandbox {
         .await
     }
 
-    /// Events of a cluster with that reason.
-    ///
-    /// # Panics
-    /// When one is no JSON.
+    /// Events of a cluster with that reason; what a test damaged among them is none.
     pub async fn events(&self, cluster: &str, reason: &str) -> Vec<Value> {
         let list = self.etcd_list(&format!("/overlord/events/{cluster}/")).await;
-        let events = list.iter().map(|(_, value)| serde_json::from_str::<Value>(value).expect("event"));
+        let events = list.iter().filter_map(|(_, value)| serde_json::from_str::<Value>(value).ok());
         events.filter(|event| event["reason"] == reason).collect()
     }
 
@@ -226,25 +248,31 @@ impl Sandbox {
     /// Waits until these clusters are all there is, each is Ready, and the processes are exactly those
     /// that the records say: one server under one executor for each member. The infos.
     pub async fn settled(&self, clusters: &[&str]) -> Vec<Value> {
-        eventually_within(READY, &format!("{clusters:?} run, and nothing else"), || async {
-            let known: BTreeSet<String> = self.known_clusters().await;
-            let wanted: BTreeSet<String> = clusters.iter().map(|&name| name.to_owned()).collect();
-            if known != wanted {
-                return Err(format!("records are kept of {known:?}"));
+        eventually_within(READY, &format!("{clusters:?} run, and nothing else"), || self.is_settled(clusters))
+            .await
+    }
+
+    /// Whether these clusters are all there is, and so on as [`Sandbox::settled`] has it; the infos.
+    ///
+    /// # Errors
+    /// What is missing, or too much.
+    pub async fn is_settled(&self, clusters: &[&str]) -> Result<Vec<Value>, String> {
+        let known: BTreeSet<String> = self.known_clusters().await;
+        let wanted: BTreeSet<String> = clusters.iter().map(|&name| name.to_owned()).collect();
+        if known != wanted {
+            return Err(format!("records are kept of {known:?}"));
+        }
+        let mut infos = Vec::new();
+        for cluster in clusters {
+            let status = self.is_ready(cluster).await?;
+            let found = self.infos(cluster).await;
+            if status["wanted"].as_u64() != Some(found.len() as u64) {
+                return Err(format!("{cluster}: {status}, {found:?}"));
             }
-            let mut infos = Vec::new();
-            for cluster in clusters {
-                let status = self.is_ready(cluster).await?;
-                let found = self.infos(cluster).await;
-                if status["wanted"].as_u64() != Some(found.len() as u64) {
-                    return Err(format!("{cluster}: {status}, {found:?}"));
-                }
-                infos.extend(found);
-            }
-            self.same_processes(&infos)?;
-            Ok(infos)
-        })
-        .await
+            infos.extend(found);
+        }
+        self.same_processes(&infos)?;
+        Ok(infos)
     }
 
     async fn known_clusters(&self) -> BTreeSet<String> {

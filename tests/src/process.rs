@@ -47,7 +47,7 @@ pub fn name_of(command_line: &str) -> &str {
 }
 
 /// The parent of a process.
-pub(crate) fn parent_of(pid: u32) -> Option<u32> {
+pub fn parent_of(pid: u32) -> Option<u32> {
     // The name in brackets may hold anything: what counts comes after the last one.
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     stat.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse().ok()

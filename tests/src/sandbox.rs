@@ -34,11 +34,13 @@ pub struct Options {
     pub lease: u64,
     /// Whether executors get the binary through Mesos' fetcher.
     pub deliver: bool,
+    /// Whether its folder, with all logs, is kept when the test fails.
+    pub keep: bool,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { agents: 6, agent_timeout: 1, controller: true, lease: 2, deliver: false }
+        Self { agents: 6, agent_timeout: 1, controller: true, lease: 2, deliver: false, keep: false }
     }
 }
 
@@ -60,6 +62,7 @@ pub struct Sandbox {
 #[derive(Debug)]
 pub struct Controller {
     child: Child,
+    api: String,
 }
 
 #[expect(clippy::expect_used, reason = "the tests' own way to fail")]
@@ -232,7 +235,11 @@ impl Sandbox {
         self.spawn_controller_with(&[])
     }
 
-    fn spawn_controller_with(&mut self, flags: &[&str]) -> Controller {
+    /// The same with further flags.
+    ///
+    /// # Panics
+    /// When there is no process to be had.
+    pub fn spawn_controller_with(&mut self, flags: &[&str]) -> Controller {
         let listen = format!("{}:{}", self.network.ip(API_IP), API_PORT + self.controllers);
         self.controllers += 1;
         let log = self.open_log("controller.log");
@@ -249,7 +256,17 @@ impl Sandbox {
             .spawn()
             .expect("overlord controller");
         self.api = format!("http://{listen}");
-        Controller { child }
+        Controller { child, api: self.api.clone() }
+    }
+
+    /// The API of the controller that is started next.
+    pub fn next_api(&self) -> String {
+        format!("http://{}:{}", self.network.ip(API_IP), API_PORT + self.controllers)
+    }
+
+    /// Has the API of that controller asked from now on.
+    pub fn ask_at(&mut self, api: &str) {
+        api.clone_into(&mut self.api);
     }
 
     /// Waits until the controller at this API leads: a dead one's key outlives it by its lease.
@@ -347,6 +364,11 @@ impl Sandbox {
 }
 
 impl Controller {
+    /// Where its API listens, which is how the leader key names it.
+    pub fn api(&self) -> &str {
+        &self.api
+    }
+
     /// The controller process.
     ///
     /// # Panics
@@ -354,6 +376,11 @@ impl Controller {
     #[expect(clippy::expect_used, reason = "the tests' own way to fail")]
     pub fn pid(&self) -> u32 {
         self.child.id().expect("a running controller")
+    }
+
+    /// How it ended, when it has.
+    pub fn ended(&mut self) -> Option<std::process::ExitStatus> {
+        self.child.try_wait().ok().flatten()
     }
 
     /// Kills it with SIGKILL.
@@ -387,6 +414,10 @@ impl Drop for Sandbox {
                 if !tail.is_empty() {
                     eprintln!("--- the end of {name}\n{}", tail.join("\n"));
                 }
+            }
+            if self.options.keep {
+                self.dir.disable_cleanup(true);
+                eprintln!("--- all logs and data are kept in {}", self.dir.path().display());
             }
         }
         drop(self.child.take());

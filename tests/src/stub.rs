@@ -141,6 +141,11 @@ impl Stub {
         let report = Report {
             version: INFO_VERSION,
             state: report,
+            cluster: None,
+            address: None,
+            bus_port: None,
+            engine_version: None,
+            store: None,
             config: u64::from(report == State::Running),
             restart: 0,
             restarts: 0,

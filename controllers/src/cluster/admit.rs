@@ -6,7 +6,7 @@ use std::{fmt::Write as _, sync::Arc};
 use jiff::Timestamp;
 use overlord_api::{
     Cluster, DeletionMark, EventLevel, Fault, Hold, Info, KEPT_REVISIONS, Kind, PARAM_REVISION, Record,
-    Revision, Task, TaskDesired, TaskKind, keys,
+    Revision, Task, TaskDesired, TaskKind, UNKNOWN_ATTEMPTS, Unreadable, VALUES_VERSION, keys, read_value,
 };
 
 use super::{Accepted, Error, Pass};
@@ -14,6 +14,7 @@ use crate::{
     Happening, identity,
     ledger::{Batch, Expect, Seen},
     tasks::Admission,
+    witnesses::homeless_of,
 };
 
 /// What the text under `config/` came to.
@@ -149,6 +150,8 @@ impl Pass<'_> {
             deletion: None,
             tombstones: former.map(|former| former.value.tombstones.clone()).unwrap_or_default(),
             losses: std::collections::BTreeMap::new(),
+            generation: self.shared.high_water.mark_of(0).generation,
+            restored: None,
         }
     }
 
@@ -157,6 +160,14 @@ impl Pass<'_> {
     fn vanished(&self, former: Option<&Seen<Record>>) -> Option<String> {
         if former.is_some() || !self.shared.ledger.instances(self.cluster).0.is_empty() {
             return None;
+        }
+        let homeless = homeless_of(self.shared, self.cluster);
+        if let Some(first) = homeless.first() {
+            return Some(format!(
+                "mesos runs {} tasks of a cluster of this name that etcd does not know ({first}, ...): it was restored \
+                 from a backup that is older than the cluster; restore a newer one, or end the tasks for a new cluster",
+                homeless.len()
+            ));
         }
         // Said once: who applies the spec again after that means a new one.
         let tasks = self.shared.memo(self.cluster, |memo| std::mem::take(&mut memo.recorded));
@@ -183,7 +194,12 @@ impl Pass<'_> {
             formed: true,
             next_member: infos().map(|info| info.member.saturating_add(1)).max().unwrap_or(0),
             revision: self.shared.ledger.last_revision(self.cluster),
-            attempts: infos().filter_map(|info| attempt(info)).max().unwrap_or(0),
+            // How many there were since is not known.
+            attempts: infos()
+                .filter_map(|info| attempt(info))
+                .max()
+                .unwrap_or(0)
+                .saturating_add(UNKNOWN_ATTEMPTS),
             ..self.new_record(first.kind, 0, None)
         })
     }
@@ -220,6 +236,7 @@ impl Pass<'_> {
         next.revision += 1;
         next.config_revision = config_revision;
         let revision = Revision {
+            version: VALUES_VERSION,
             revision: next.revision,
             config_revision,
             accepted_at: now,
@@ -249,6 +266,7 @@ impl Pass<'_> {
 
     fn task(&self, kind: TaskKind, revision: u64, now: Timestamp) -> Task {
         Task {
+            version: overlord_api::VALUES_VERSION,
             kind,
             cluster: self.cluster.clone(),
             params: [(PARAM_REVISION.to_owned(), revision.to_string())].into(),
@@ -317,7 +335,7 @@ impl Pass<'_> {
         let damaged = |why: String| Error::Damaged { key: key.clone(), why };
         let entry = listing.entries.first().ok_or_else(|| damaged(String::from("it is missing")))?;
         let revision: Revision =
-            serde_json::from_slice(&entry.value).map_err(|error| damaged(error.to_string()))?;
+            read_value(&entry.value).map_err(|error: Unreadable| damaged(error.to_string()))?;
         let cluster =
             overlord_api::parse_revision(&revision.manifest).map_err(|faults| damaged(told(&faults)))?;
         let cluster = Arc::new(cluster);
@@ -356,11 +374,6 @@ impl Pass<'_> {
             return Ok(Some(hold("Protected", message)));
         } else if held.is_some() {
             return Ok(held);
-        } else if self.shared.went_back {
-            let message = format!(
-                "{key} is gone, and etcd was older than what this controller saw before: apply the spec again, or delete the cluster by a destroy task"
-            );
-            return self.write_hold(accepted, Some(hold("StoreWentBack", message))).await;
         } else if let Some(missing) = self.over_ceiling() {
             let message = format!(
                 "{key} is gone, and so were {} others at once: nothing is deleted; apply the spec again, or delete the cluster by a destroy task",

@@ -2,7 +2,11 @@
 //! this one reads like their table of contents.
 
 mod admit;
+mod adopt;
+mod generation;
+mod mend;
 mod publish;
+mod room;
 mod stray;
 
 use std::{
@@ -36,6 +40,7 @@ use crate::{
     },
     shared::{Shared, Subject},
     tasks::{self, Admission, Situation},
+    witnesses,
 };
 
 /// Why a pass failed; the queue tries again with back-off.
@@ -66,6 +71,9 @@ const INTENT_PATIENCE: jiff::SignedDuration = jiff::SignedDuration::from_secs(15
 /// The nodes of a `RedisCluster` with which all was well are asked again after this long.
 const WHOLE_FOR: Duration = Duration::from_secs(60);
 
+/// Nodes that took so long hang, and not only one of them: they are not asked again before as long has passed.
+const SLOW_LOOK: Duration = Duration::from_secs(5);
+
 /// A cluster whose own values cannot be read is looked at again after this long, or when they change.
 const DAMAGED_RETRY: Duration = Duration::from_secs(60);
 
@@ -89,10 +97,10 @@ impl Reconciler for ClusterReconciler {
                 }
             }
             Subject::Stray(key) => {
-                stray::report(&self.shared, key)
+                let again = stray::report(&self.shared, key)
                     .await
                     .map_err(|source| Error::Ledger { cluster: key.clone(), source })?;
-                Ok(Action::await_change())
+                Ok(after(again))
             }
         }
     }
@@ -112,10 +120,27 @@ struct Accepted {
 
 impl Pass<'_> {
     async fn run(&self) -> Result<Action, Error> {
+        if let Some(back) = self.shared.went_back {
+            return self.stand_still(back).await;
+        }
+        if self.shared.witnesses.awaited(self.shared.clock.monotonic()) {
+            return Ok(Action::requeue(witnesses::LOOK_AGAIN));
+        }
+        if !self.begin_generation().await? {
+            return Ok(Action::requeue(generation::LOOK_AGAIN));
+        }
+        self.mend().await?;
         let admitted = self.admit_spec().await?;
+        if let Some(accepted) = &admitted.accepted {
+            self.adopt(accepted).await?;
+        }
         let requests = self.shared.ledger.requests(self.cluster);
-        let (instances, damaged) = self.shared.ledger.instances(self.cluster);
+        let (instances, mut damaged) = self.shared.ledger.instances(self.cluster);
+        if let Some(accepted) = &admitted.accepted {
+            damaged.extend(self.unexplained(accepted).await?);
+        }
         self.report_damaged(&damaged);
+        self.report_requests(&requests);
         self.ask_after_intents(&instances);
 
         if admitted.accepted.is_some() {
@@ -148,7 +173,8 @@ impl Pass<'_> {
         }
         let situation = self.situation(Some(&accepted), admitted.config_revision);
 
-        let (plan, sight) = self.plan(&accepted, &instances, &damaged, &admission).await;
+        let (mut plan, sight) = self.plan(&accepted, &instances, &damaged, &admission).await;
+        self.verify_restored(&mut accepted, &instances, &mut plan).await?;
         // Giving up goes on until the masters can elect again.
         if plan.conditions.iter().any(|(kind, ..)| *kind == ConditionType::QuorumLost) {
             let recover = admission.recover.as_ref().map(|(id, _)| id);
@@ -189,15 +215,20 @@ impl Pass<'_> {
             accepted: Some(&accepted),
         };
         let published = self.publish(&publication).await?;
+        let look = self.next_look(&accepted, &plan, &damaged);
+        Ok(after(published.into_iter().chain(look).min()))
+    }
+
+    /// When to look again although nothing changes that would be told.
+    fn next_look(&self, accepted: &Accepted, plan: &Plan, damaged: &[(String, String)]) -> Option<Duration> {
         let now = self.shared.clock.now();
         let next = plan.next().map(|at| until(now, at));
         // What changes in the nodes alone is told by nobody.
         let is_cluster = accepted.record.value.kind == Kind::RedisCluster && plan.is_converged();
         let next = next.or_else(|| is_cluster.then_some(WHOLE_FOR));
-        Ok(after(match (published, next) {
-            (Some(a), Some(b)) => Some(a.min(b)),
-            (a, b) => a.or(b),
-        }))
+        // Mesos is asked about what cannot be read or is gone.
+        let asked = (!damaged.is_empty()).then_some(adopt::ANSWERS);
+        next.into_iter().chain(asked).min()
     }
 
     fn error(&self, source: LedgerError) -> Error {
@@ -261,6 +292,11 @@ impl Pass<'_> {
             .map(str::to_owned)
             .collect();
         let mut keys: BTreeMap<Address, Known<u64>> = BTreeMap::new();
+        let mut room: BTreeMap<Address, Option<String>> = BTreeMap::new();
+        let strangers = self.shared.memo(self.cluster, |memo| {
+            memo.strangers.iter().map(|(task, stranger)| (stranger.member, task.clone())).collect::<Vec<_>>()
+        });
+        let template = self.shared.settings.template();
         loop {
             let input = plan::Input {
                 cluster: self.cluster,
@@ -268,17 +304,30 @@ impl Pass<'_> {
                 record: &accepted.record.value,
                 instances,
                 keys: &keys,
+                room: &room,
                 sent: &sent,
                 sight: sight.as_ref(),
                 settled,
                 unconfirmed: &unconfirmed,
                 damaged,
+                strangers: &strangers,
+                template: &template,
+                renew: admission.renew,
                 recover: admission.recover.as_ref().map(|(_, revision)| *revision),
                 task: admission.current.as_deref(),
                 control: &admission.control,
                 now: self.shared.clock.now(),
             };
             let plan = plan(&input);
+            let unasked: BTreeSet<Address> =
+                plan.room.iter().copied().filter(|address| !room.contains_key(address)).collect();
+            if !unasked.is_empty() {
+                // All at once: who has no place is one demand.
+                room = self.room(&accepted.cluster.spec, instances, &plan.room);
+                continue;
+            }
+            let no_room = plan.room.iter().find_map(|address| room.get(address).cloned().flatten());
+            self.shared.memo(self.cluster, |memo| memo.no_room = no_room);
             let unknown: BTreeSet<Address> =
                 plan.ask.iter().copied().filter(|address| !keys.contains_key(address)).collect();
             if plan.look && sight.is_none() {
@@ -295,6 +344,7 @@ impl Pass<'_> {
                     plan.look_in(self.shared.clock.now(), wait);
                     // What the nodes said a moment ago still holds.
                     self.shared.memo(self.cluster, |memo| {
+                        memo.undecided = true;
                         let said = memo.said.0.iter().filter(|(kind, ..)| *kind != ConditionType::DataLost);
                         plan.conditions.extend(said.cloned());
                         plan.blocked.extend(memo.said.1.iter().cloned());
@@ -302,9 +352,16 @@ impl Pass<'_> {
                     return (plan, None);
                 }
                 sight = Some(look(&*self.shared.engines, &nodes).await);
+                let asked = self.shared.clock.monotonic();
+                let took = asked.saturating_sub(monotonic);
+                if took >= SLOW_LOOK {
+                    // Half of the time a place among those that run at once is left to other clusters.
+                    self.shared.memo(self.cluster, |memo| memo.looked = Some(asked + took));
+                }
                 continue;
             }
             if unknown.is_empty() {
+                self.shared.memo(self.cluster, |memo| memo.undecided = false);
                 if sight.is_some() {
                     let whole = plan.whole.then_some((monotonic, observed));
                     let strangers = plan.blocked.iter().filter(|blocked| blocked.reason == STRANGER);
@@ -387,25 +444,6 @@ impl Pass<'_> {
                 let (task, agent) = (TaskId::new(&info.mesos_task_id), AgentId::new(&info.agent_id));
                 self.shared.sync.ask(self.shared.clock.monotonic(), task, Some(agent));
             }
-        }
-    }
-
-    /// Infos edited by hand into something unreadable: named, and left alone.
-    fn report_damaged(&self, damaged: &[(String, String)]) {
-        let known = self.shared.memo(self.cluster, |memo| {
-            let now = damaged.iter().map(|(key, why)| format!("{key}: {why}")).collect();
-            std::mem::replace(&mut memo.damaged, now)
-        });
-        let news = damaged.iter().filter(|(key, why)| !known.contains(&format!("{key}: {why}")));
-        for (key, why) in news {
-            self.shared.events.record(
-                self.cluster.as_str(),
-                crate::Happening::of_cluster(
-                    "DamagedValue",
-                    overlord_api::EventLevel::Warning,
-                    format!("{key} cannot be read and is left alone: {why}"),
-                ),
-            );
         }
     }
 

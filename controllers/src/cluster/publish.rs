@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use overlord_api::{ConditionType, EventLevel, Kind, Phase, Truth, keys};
+use overlord_api::{ConditionType, Kind, Phase, Truth, keys};
 use overlord_reconcile::Action;
 
 use super::{Accepted, DAMAGED_RETRY, Error, Pass, until};
@@ -19,7 +19,7 @@ use crate::{
 };
 
 /// Least time between two status writes of one cluster.
-const INTERVAL: Duration = Duration::from_secs(1);
+pub(super) const INTERVAL: Duration = Duration::from_secs(1);
 
 /// While a change is under way its news wait until nothing moved for this long: many changes are over by then.
 const SETTLE: Duration = Duration::from_millis(500);
@@ -116,7 +116,7 @@ impl Pass<'_> {
             }
         }
         list.endpoints.sort_by(|a, b| a.alias.cmp(&b.alias).then(a.address.cmp(&b.address)));
-        if old.as_ref() != Some(&list) {
+        if old.as_ref() != Some(&list) && self.may_write_anew(&keys::endpoints(self.cluster)) {
             batch.put_json(keys::endpoints(self.cluster), &list, Expect::seen(revision));
         }
         changes_at.map(|at| until(now, at))
@@ -126,12 +126,8 @@ impl Pass<'_> {
     pub(super) async fn tell_damaged(&self, key: &str, why: &str) -> Result<Action, Error> {
         self.shared.launcher.content(self.cluster);
         let text = format!("{key}: {why}");
-        let known = self.shared.memo(self.cluster, |memo| !memo.damaged.insert(text.clone()));
-        if !known {
-            let message =
-                format!("{key} cannot be read, and nothing is done to the cluster until it can: {why}");
-            self.happened("DamagedValue", EventLevel::Warning, message);
-        }
+        let message = format!("{key} cannot be used, and nothing is done to the cluster until it can: {why}");
+        self.tell_value(key, "DamagedValue", message);
         if let (Some(mut status), revision) = self.shared.ledger.status(self.cluster) {
             let before = status.clone();
             status.phase = Phase::Degraded;
@@ -214,10 +210,11 @@ impl Pass<'_> {
             stale: stale.as_ref().map(|(reason, message)| (*reason, message.as_str())),
             unplaceable: unplaceable.as_deref(),
             instances: what.instances,
+            template: &self.shared.settings.template(),
             plan: what.plan,
             now,
         });
-        if previous.as_ref() != Some(&value) {
+        if previous.as_ref() != Some(&value) && self.may_write_anew(&keys::status(self.cluster)) {
             batch.put_json(keys::status(self.cluster), &value, Expect::seen(revision));
         }
         stale_at

@@ -9,12 +9,14 @@ use std::{
 };
 
 use bytes::Bytes;
+use futures::{StreamExt as _, stream};
 use overlord_api::{
     Address, ClusterName, EventLevel, Info, Kind, NUDGE, Persistence, Quarantine, Record, Spec, State,
     Tombstone, keys,
 };
 use overlord_mesos::v1::{AgentId, ExecutorId, TaskId};
 
+pub(crate) use self::launch::placed;
 use super::{
     observed::Instance,
     plan::Killed,
@@ -30,6 +32,10 @@ use crate::{
 /// Operations of a batch are kept below this, so that one more instance always fits.
 const BATCH_OPERATIONS: usize = 110;
 
+/// Messages and kills under way at once: a master that takes calls and answers none costs a pass one time limit, not
+/// one for each of them.
+const SENT_AT_ONCE: usize = 32;
+
 /// Bytes of a batch after which it is committed: one more instance always fits below etcd's 1.5 MiB.
 const BATCH_BYTES: usize = 1 << 20;
 
@@ -43,6 +49,9 @@ pub(crate) async fn apply(
     sight: Option<&Sight>,
     steps: &[Step],
 ) -> Result<(), LedgerError> {
+    for step in steps {
+        tracing::debug!(target: "overlord_controllers::step", %cluster, kind = step.kind(), "{step}");
+    }
     let by_address = instances.iter().map(|instance| (instance.info.address(), instance)).collect();
     let orders: Vec<&Order> = steps
         .iter()
@@ -167,14 +176,14 @@ impl Apply<'_> {
         for happening in told {
             self.shared.events.record(self.cluster.as_str(), happening);
         }
-        for address in nudged {
-            self.nudge(address).await;
-        }
+        let this = &*self;
+        stream::iter(nudged).for_each_concurrent(SENT_AT_ONCE, |address| this.nudge(address)).await;
         // What was retired is told to end in the same pass.
-        for info in edited.values().filter(|info| matches!(info.desired.state, State::Gone | State::Draining))
-        {
-            self.send_kill(&info.mesos_task_id, &info.agent_id).await;
-        }
+        let retired = edited
+            .values()
+            .filter(|info| matches!(info.desired.state, State::Gone | State::Draining))
+            .map(|info| this.send_kill(&info.mesos_task_id, &info.agent_id));
+        stream::iter(retired).for_each_concurrent(SENT_AT_ONCE, |sent| sent).await;
         Ok(())
     }
 
@@ -201,13 +210,17 @@ impl Apply<'_> {
 
     /// Steps that send something and record nothing.
     async fn send(&self, steps: &[Step]) {
-        for step in steps {
-            match step {
-                Step::Kill { mesos_task_id, agent_id, .. } => self.send_kill(mesos_task_id, agent_id).await,
-                Step::Nudge { address } => self.nudge(*address).await,
-                _ => {}
-            }
-        }
+        stream::iter(steps)
+            .for_each_concurrent(SENT_AT_ONCE, |step| async move {
+                match step {
+                    Step::Kill { mesos_task_id, agent_id, .. } => {
+                        self.send_kill(mesos_task_id, agent_id).await;
+                    }
+                    Step::Nudge { address } => self.nudge(*address).await,
+                    _ => {}
+                }
+            })
+            .await;
     }
 
     async fn send_kill(&self, task: &str, agent: &str) {
@@ -306,6 +319,7 @@ fn remove(
     }
     let until = shared.clock.now().saturating_add(quarantine);
     let quarantine = Quarantine {
+        version: overlord_api::VALUES_VERSION,
         until: until.unwrap_or(jiff::Timestamp::MAX),
         uid: info.uid.clone(),
         cluster: cluster.to_string(),

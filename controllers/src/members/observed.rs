@@ -44,6 +44,9 @@ pub trait Engines: std::fmt::Debug + Send + Sync + 'static {
 /// Instances asked at once.
 const ASKED_AT_ONCE: usize = 16;
 
+/// All of them together may take so long. Of the rest nobody knows.
+const ASKING: Duration = Duration::from_secs(10);
+
 /// Asks each of `addresses`.
 pub(crate) async fn ask_keys(
     engines: &dyn Engines,
@@ -51,9 +54,14 @@ pub(crate) async fn ask_keys(
     epoch: Revision,
     addresses: &BTreeSet<Address>,
 ) -> BTreeMap<Address, Known<u64>> {
-    stream::iter(addresses.iter().copied())
+    let mut keys: BTreeMap<Address, Known<u64>> = stream::iter(addresses.iter().copied())
         .map(|address| async move { (address, engines.keys(kind, address, epoch).await) })
         .buffer_unordered(ASKED_AT_ONCE)
+        .take_until(tokio::time::sleep(ASKING))
         .collect()
-        .await
+        .await;
+    for address in addresses {
+        keys.entry(*address).or_insert(Known::Unknown);
+    }
+    keys
 }

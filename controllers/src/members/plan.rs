@@ -97,12 +97,20 @@ pub struct Input<'a> {
     pub instances: &'a [Instance],
     /// Keys held, by instance, as far as asked.
     pub keys: &'a BTreeMap<Address, Known<u64>>,
+    /// Why members have no place as the spec wants them, as far as asked.
+    pub room: &'a BTreeMap<Address, Option<String>>,
     /// What was sent before.
     pub sent: &'a Sent,
     /// Instances of Mesos tasks that Mesos has not spoken of in this subscription: their loss is not acted on.
     pub unconfirmed: &'a BTreeSet<String>,
     /// Keys of instances that cannot be read: somebody may be there.
     pub damaged: &'a [(String, String)],
+    /// Mesos tasks that run as a member and that no info names.
+    pub strangers: &'a [(u32, String)],
+    /// By what executors are started now.
+    pub template: &'a str,
+    /// Whether members whose executor was started by something else are to be launched anew.
+    pub renew: bool,
     /// `RedisCluster`: what the nodes say, when they were asked in this pass.
     pub sight: Option<&'a Sight>,
     /// `RedisCluster`: whether the nodes were asked, and all was well, and nothing has changed since.
@@ -145,6 +153,8 @@ pub struct Plan {
     pub blocked: Vec<Blocked>,
     /// Instances whose number of keys decides: ask them and plan again.
     pub ask: BTreeSet<Address>,
+    /// Instances that get more than they have once there is room for it: look for it and plan again.
+    pub room: BTreeSet<Address>,
     /// Whether what the nodes of the cluster say decides: ask them and plan again.
     pub look: bool,
     /// Whether the nodes were asked, and all is well with them.
@@ -232,6 +242,15 @@ pub fn plan(input: &Input<'_>) -> Plan {
         let next = "put the right value back, or remove the key when nothing runs there";
         planner.block("DamagedValue", format!("{key} cannot be read: {why}; {next}"));
     }
+    for (member, task) in input.strangers {
+        planner.block(
+            "UnknownTask",
+            format!(
+                "mesos runs {task} as member {member}, and no info says where: nothing new is launched until its \
+                 executor tells, or a person ends it"
+            ),
+        );
+    }
     if input.record.deletion.is_some() {
         planner.delete();
     } else {
@@ -259,6 +278,11 @@ impl<'a> Planner<'a> {
 
     pub(crate) fn block(&mut self, reason: &'static str, message: String) {
         self.plan.blocked.push(Blocked { reason, message });
+    }
+
+    /// Whether somebody may run of whom nothing is known here.
+    pub(crate) const fn is_unsure(&self) -> bool {
+        !self.input.damaged.is_empty() || !self.input.strangers.is_empty()
     }
 
     /// Whether what the members hold survives a restart of their process.

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use overlord_api::{
-    Condition, ConditionType, Endpoint, Endpoints, Info, Kind, Phase, Spec, State, Status, Truth,
+    Condition, ConditionType, DISK_TROUBLE, Endpoint, Endpoints, Info, Kind, Phase, Spec, State, Status,
+    Truth,
 };
 
 use overlord_engines::cluster::{SlotSet, slot_ranges, slots_digest};
@@ -36,6 +37,8 @@ pub(crate) struct Input<'a> {
     pub unplaceable: Option<&'a str>,
     /// The instances.
     pub instances: &'a [Instance],
+    /// By what executors are started now.
+    pub template: &'a str,
     /// The plan of this pass.
     pub plan: Option<&'a Plan>,
     /// Now.
@@ -52,6 +55,10 @@ pub(crate) fn status(input: &Input<'_>) -> Status {
         *counts.entry(instance.info.observed.state.as_str().to_owned()).or_default() += 1;
     }
     let progress = input.plan.map(|plan| plan.progress).unwrap_or_default();
+    let infos = input.instances.iter().map(|instance| &instance.info);
+    let outdated = infos.filter(|info| {
+        info.desired.state == State::Running && info.template.as_deref() != Some(input.template)
+    });
     Status {
         version: 1,
         kind: input.accepted.map(|(kind, ..)| kind),
@@ -63,6 +70,8 @@ pub(crate) fn status(input: &Input<'_>) -> Status {
         wanted: progress.wanted,
         ready: progress.serving,
         updated: progress.updated,
+        outdated: u32::try_from(outdated.count()).unwrap_or(u32::MAX),
+        template: input.accepted.map(|_| input.template.to_owned()),
     }
 }
 
@@ -226,7 +235,10 @@ impl<'a> Conditions<'a> {
         let silent = self.of_plan(ConditionType::Degraded);
         match (broken.first(), silent) {
             (None, Some((reason, message))) => self.add(ConditionType::Degraded, true, reason, message),
-            (None, None) => self.add(ConditionType::Degraded, false, "Healthy", "no member is broken"),
+            (None, None) => match self.disk_trouble() {
+                Some(text) => self.add(ConditionType::Degraded, true, "DiskFailing", &text),
+                None => self.add(ConditionType::Degraded, false, "Healthy", "no member is broken"),
+            },
             (Some(info), _) => {
                 let (state, message) = (info.observed.state, &info.observed.message);
                 let why = if message.is_empty() { String::new() } else { format!(": {message}") };
@@ -239,6 +251,23 @@ impl<'a> Conditions<'a> {
                 self.add(ConditionType::Degraded, true, "MembersBroken", &text);
             }
         }
+    }
+}
+
+impl Conditions<'_> {
+    /// Who serves and cannot write to its disk.
+    fn disk_trouble(&self) -> Option<String> {
+        let infos = self.input.instances.iter().map(|instance| &*instance.info);
+        let mut failing = infos.filter(|info| {
+            info.observed.state == State::Running && info.observed.message.starts_with(DISK_TROUBLE)
+        });
+        let first = failing.next()?;
+        let more = match failing.count() {
+            0 => String::new(),
+            n => format!(" (and {n} more)"),
+        };
+        let message = &first.observed.message;
+        Some(format!("member {} at {} {message}{more}", first.member, first.address()))
     }
 }
 

@@ -102,6 +102,40 @@ pub enum Step {
     },
 }
 
+impl Step {
+    /// The names of all kinds of step, as [`Self::kind`] gives them.
+    pub const KINDS: [&'static str; 11] = [
+        "form",
+        "launch",
+        "order",
+        "write-config",
+        "restart",
+        "start-alone",
+        "retire",
+        "kill",
+        "forget",
+        "nudge",
+        "amend",
+    ];
+
+    /// The name of its kind.
+    pub const fn kind(&self) -> &'static str {
+        match self {
+            Self::Form(_) => "form",
+            Self::Launch(_) => "launch",
+            Self::Order(_) => "order",
+            Self::WriteConfig { .. } => "write-config",
+            Self::Restart { .. } => "restart",
+            Self::StartAlone { .. } => "start-alone",
+            Self::Retire { .. } => "retire",
+            Self::Kill { .. } => "kill",
+            Self::Forget { .. } => "forget",
+            Self::Nudge { .. } => "nudge",
+            Self::Amend { .. } => "amend",
+        }
+    }
+}
+
 /// A cluster to be formed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Form {

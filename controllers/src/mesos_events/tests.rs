@@ -17,13 +17,17 @@ use overlord_mesos::{
     },
 };
 use overlord_reconcile::{Cache, Clock, Controller, Index, Tasks, TokioClock};
-use overlord_store::{Changes, Committed, Fence, Fetch, LeaseId, Listing, MemoryStore, Revision, Store};
+use overlord_store::{
+    Changes, Committed, Fetch, LeaseId, Listing, MemoryStore, Revision, Store,
+    election::{Candidate, Leadership},
+};
 use tokio::{sync::watch, time::sleep};
 
 use super::*;
 use crate::{
     NetworkEngines, Settings,
     events::Recorder,
+    gate::Gate,
     launcher::Launcher,
     ledger::{Batch, Expect, Ledger, TaskValue, project_cluster, project_quarantine, project_task},
     maintenance::Maintenance,
@@ -31,6 +35,7 @@ use crate::{
     samples,
     settings::Catalogue,
     shared::{Subject, seeded},
+    standing::Post,
 };
 
 /// A store whose commits wait until it is told to go on.
@@ -128,6 +133,7 @@ struct World {
     master: Arc<Master>,
     store: Arc<HangingStore>,
     tasks: Tasks,
+    _leadership: Leadership,
 }
 
 /// A leader that listens to Mesos, with these members recorded.
@@ -135,11 +141,11 @@ async fn world(infos: &[Info]) -> World {
     let clock: Arc<dyn Clock> = Arc::new(TokioClock::starting_at(samples::at(0)));
     let open = watch::Sender::new(true);
     let store = Arc::new(HangingStore { inner: MemoryStore::new(Arc::clone(&clock)), open });
-    let Ok(Committed::Yes(epoch)) = store.commit(Txn::unfenced().put(keys::LEADER, "me")).await else {
-        panic!("no leader key");
-    };
-    let fence = Fence::new(keys::LEADER, epoch);
     let dyn_store = || Arc::clone(&store) as Arc<dyn Store>;
+    let candidate =
+        Candidate::new(dyn_store(), Arc::clone(&clock), keys::LEADER, "me", Duration::from_secs(10));
+    let leadership = candidate.campaign(&CancellationToken::new()).await.unwrap();
+    let fence = leadership.fence().clone();
     let ledger = Ledger {
         store: dyn_store(),
         fence: fence.clone(),
@@ -149,6 +155,7 @@ async fn world(infos: &[Info]) -> World {
         quarantine: Cache::new(project_quarantine),
         index: Arc::default(),
         requests: Arc::default(),
+        memory: Arc::default(),
     };
     ledger.clusters.index(Arc::clone(&ledger.index) as Arc<dyn Index<Value>>);
     ledger.tasks.index(Arc::clone(&ledger.requests) as Arc<dyn Index<TaskValue>>);
@@ -168,6 +175,8 @@ async fn world(infos: &[Info]) -> World {
     let settings = Settings::new("test", executor, Catalogue::default());
     let shared = Arc::new(Shared {
         ledger,
+        gate: Gate::new(leadership.license()),
+        post: Post::new("test", &clock),
         events: Recorder::new(dyn_store(), fence, Arc::clone(&clock)),
         launcher: Launcher::new(roles, mesos.clone(), Arc::clone(&clock), trigger.clone()),
         mesos,
@@ -175,11 +184,14 @@ async fn world(infos: &[Info]) -> World {
         deaths: crate::deaths::Deaths::default(),
         maintenance: Maintenance::default(),
         told: Mutex::default(),
-        engines: Arc::new(NetworkEngines),
+        engines: Arc::new(NetworkEngines::default()),
         rules: settings.catalogue.rules(),
         trigger,
         link: Mutex::new(MesosLink::Up),
-        went_back: false,
+        high_water: crate::high_water::HighWater::new(None),
+        witnesses: Arc::default(),
+        homeless: Mutex::default(),
+        went_back: None,
         memos: Mutex::default(),
         rng: Mutex::new(seeded(1)),
         clock,
@@ -194,7 +206,7 @@ async fn world(infos: &[Info]) -> World {
     let (s, t) = (Arc::clone(&shared), tasks.token());
     tasks.spawn("maintenance", async move { s.maintenance.run(&s, t).await });
     sleep(Duration::from_millis(100)).await;
-    World { shared, master, store, tasks }
+    World { shared, master, store, tasks, _leadership: leadership }
 }
 
 impl World {

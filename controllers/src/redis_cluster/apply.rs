@@ -1,7 +1,7 @@
 //! Effects on the nodes of a cluster: orders go out over connections that are fenced and were opened before
 //! the leadership was verified.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use futures::{StreamExt as _, stream};
 use overlord_api::{Address, ClusterName, EventLevel};
@@ -16,6 +16,9 @@ use crate::{
 
 /// Nodes told at once.
 const TOLD_AT_ONCE: usize = 32;
+
+/// All connections together may take so long to open. Those that are not open by then are told nothing in this pass.
+const OPENING: Duration = Duration::from_secs(10);
 
 /// Gives all `orders`, each node's in their order. What a node does not take is told, and the next look
 /// decides anew.
@@ -47,7 +50,8 @@ async fn give_to(shared: &Shared, cluster: &ClusterName, orders: &[&Order]) -> R
     let epoch = shared.ledger.fence.epoch();
     let opened: Vec<_> = stream::iter(by_node)
         .map(|(address, orders)| async move { (orders, shared.engines.open(address, epoch).await) })
-        .buffered(TOLD_AT_ONCE)
+        .buffer_unordered(TOLD_AT_ONCE)
+        .take_until(tokio::time::sleep(OPENING))
         .collect()
         .await;
     // A leader that was paused between looking and telling finds here that it leads no more.
@@ -62,7 +66,10 @@ async fn give_to(shared: &Shared, cluster: &ClusterName, orders: &[&Order]) -> R
                 }
             };
             for order in orders {
-                let outcome = commander.run(&order.command).await;
+                let Ok(outcome) = shared.gate.pass(commander.run(&order.command)).await else {
+                    tracing::warn!(%cluster, "this controller leads no more: an order is not given");
+                    return;
+                };
                 let force = match &order.command {
                     Command::Failover { force } => Some(*force),
                     Command::TakeOver => Some(true),

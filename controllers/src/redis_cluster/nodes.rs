@@ -363,7 +363,9 @@ impl<'a> Planner<'a> {
             }
             let lighter = seats.replicas(shard, Some(owner)).find(|replica| {
                 let up = seats.answer(replica).is_some_and(|answer| answer.replication.link_up);
-                up && masters_on(replica.address().ip) < most
+                // One that handed over to be restarted is restarted first: it would hand over again.
+                let leaves = self.is_to_be_restarted(replica.instance);
+                up && masters_on(replica.address().ip) < most && !leaves
             });
             if let Some(replica) = lighter {
                 let why = format!("the host {} has too many masters", owner.address().ip);

@@ -19,6 +19,9 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// The same for one whose agent is lost: all others wait for it.
 const LOST_PATIENCE: Duration = Duration::from_millis(200);
 
+/// All of them together may take so long: a pass over a cluster that hangs must end, as others wait for its place.
+const LOOKING: Duration = Duration::from_secs(10);
+
 /// What came of asking one node.
 #[derive(Debug)]
 pub enum Look {
@@ -153,15 +156,66 @@ impl Sight {
     }
 }
 
-/// Asks every one of the nodes that are `expected`.
+/// Asks every one of the nodes that are `expected`. Of those that had no turn because others did not answer, nobody
+/// knows.
 pub(crate) async fn look(engines: &dyn Engines, expected: &BTreeMap<Address, Expected>) -> Sight {
     let nodes: Vec<(Address, bool)> = expected.iter().map(|(address, node)| (*address, node.lost)).collect();
-    let looks = stream::iter(nodes)
+    let mut looks: BTreeMap<Address, Look> = stream::iter(nodes)
         .map(|(address, lost)| async move {
             (address, engines.look(address, if lost { LOST_PATIENCE } else { PATIENCE }).await)
         })
         .buffer_unordered(ASKED_AT_ONCE)
+        .take_until(tokio::time::sleep(LOOKING))
         .collect()
         .await;
+    for address in expected.keys() {
+        looks.entry(*address).or_insert_with(|| Look::Silent(String::from("too many others did not answer")));
+    }
     Sight::new(looks, expected)
+}
+
+#[cfg(test)]
+mod tests {
+    use overlord_api::Kind;
+    use overlord_engines::cluster::NodeId;
+    use overlord_reconcile::{Clock as _, Revision, TokioClock};
+
+    use super::*;
+    use crate::Known;
+
+    /// Redis servers that accept, and never answer.
+    #[derive(Debug)]
+    struct Deaf;
+
+    #[async_trait]
+    impl Engines for Deaf {
+        async fn keys(&self, _: Kind, _: Address, _: Revision) -> Known<u64> {
+            std::future::pending().await
+        }
+
+        async fn look(&self, _: Address, patience: Duration) -> Look {
+            tokio::time::sleep(patience).await;
+            Look::Silent(String::from("no answer"))
+        }
+
+        async fn open(&self, _: Address, _: Revision) -> Result<Box<dyn Commander>, String> {
+            std::future::pending().await
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_cluster_that_hangs_as_a_whole_holds_a_pass_for_a_bounded_time() {
+        let clock = TokioClock::starting_at(jiff::Timestamp::UNIX_EPOCH);
+        let address = |n: u16| Address::new([10, 0, 0, 1].into(), 20_000 + n);
+        let node = |n: u16| (address(n), Expected { id: NodeId::derive("u", u32::from(n), 0), lost: false });
+        let expected: BTreeMap<Address, Expected> = (0..1000).map(node).collect();
+        let sight = look(&Deaf, &expected).await;
+        assert!((0..1000).all(|n| matches!(sight.look(address(n)), Some(Look::Silent(_)))));
+        assert!(clock.monotonic() <= LOOKING + PATIENCE, "{:?}", clock.monotonic());
+        let addresses = expected.keys().copied().collect();
+        let before = clock.monotonic();
+        let keys = crate::members::observed::ask_keys(&Deaf, Kind::Redis, 1, &addresses).await;
+        assert_eq!(keys.len(), 1000);
+        assert!(clock.monotonic().saturating_sub(before) <= LOOKING);
+    }
 }

@@ -36,7 +36,7 @@ impl<'a> Planner<'a> {
             self.keep_member(instance, seats.as_ref());
         }
         let missing = self.plan.progress.wanted.saturating_sub(u32::try_from(members.len()).unwrap_or(0));
-        if self.input.record.formed && missing > 0 && self.input.damaged.is_empty() {
+        if self.input.record.formed && missing > 0 && !self.is_unsure() {
             self.block(
                 "MemberNotRecorded",
                 format!(
@@ -63,7 +63,7 @@ impl<'a> Planner<'a> {
         if have >= wanted {
             return false;
         }
-        let held = matches!(self.input.control, Control::Hold { .. }) || !self.input.damaged.is_empty();
+        let held = matches!(self.input.control, Control::Hold { .. }) || self.is_unsure();
         if have > 0 {
             // Those that are recorded would wait for the others for ever, and what they were told of them is void.
             if !held {
@@ -215,7 +215,9 @@ impl<'a> Planner<'a> {
         let info = &instance.info;
         let (member, address) = (info.member, info.address());
         let given_up = after(info.observed.since, self.input.spec.recovery.replace_after);
-        let until = after(given_up, STICK);
+        // One that failed often is not tried before.
+        let due = after(info.observed.since, relaunch_delay(info.observed.failures));
+        let until = after(given_up.max(due), STICK);
         if until <= self.input.now {
             return self.launch(member, Place::Any(address));
         }

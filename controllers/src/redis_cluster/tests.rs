@@ -273,11 +273,15 @@ impl World {
 
     fn plan_of(&self, sight: Option<&Sight>, sent: &Sent) -> Plan {
         plan(&Input {
+            strangers: &[],
+            template: "",
+            renew: false,
             cluster: &samples::cluster(),
             spec: &self.spec,
             record: &self.record,
             instances: &self.instances,
             keys: &BTreeMap::new(),
+            room: &BTreeMap::new(),
             sent,
             sight,
             settled: self.settled,

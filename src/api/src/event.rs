@@ -13,6 +13,9 @@ pub const MAX_EVENTS: usize = 200;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Event {
+    /// Version of this value, now 1.
+    #[serde(default = "crate::value::first_version")]
+    pub version: u32,
     /// `cluster`, `member/<n>` or `<ip>:<port>`.
     pub object: String,
     /// CamelCase word for machines.

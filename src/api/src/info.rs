@@ -70,6 +70,10 @@ pub struct Info {
     /// anywhere yet.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub launches: u32,
+    /// By what the executor was started: the digest of the controller's settings for it at that time. None: by a
+    /// build that did not write it down.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub template: Option<String>,
     /// What the leader wants.
     pub desired: Desired,
     /// What was last seen.
@@ -255,6 +259,18 @@ pub struct Report {
     pub version: u32,
     /// `staging` (starting or loading), `running` (serving), `restarting`, `draining`, `failed` or `gone`.
     pub state: State,
+    /// Whose instance it is: of a task that no record names, nobody else can say it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cluster: Option<crate::ClusterName>,
+    /// Where it is: with this an info that was lost is made again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub address: Option<Address>,
+    /// See [`Info::bus_port`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bus_port: Option<u16>,
+    /// See [`Info::engine_version`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub engine_version: Option<String>,
     /// See [`Observed::config`].
     pub config: u64,
     /// See [`Observed::restart`].
@@ -286,10 +302,20 @@ pub struct Report {
     /// See [`Observed::config_refused`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub config_refused: Option<u64>,
+    /// The latest state of the store that the executor knows of: an etcd that is older was restored.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub store: Option<crate::StoreMark>,
     /// Why, for people: the exit status, the last lines of console.log, the engine's refusal.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub message: String,
 }
 
+/// How the message of a member begins that serves, and cannot write to its disk: it refuses writes, or loses them
+/// when it ends.
+pub const DISK_TROUBLE: &str = "cannot write to its disk";
+
 /// What the leader tells an executor by a Mesos MESSAGE: read your keys in etcd again.
 pub const NUDGE: &[u8] = b"overlord/v1 reread";
+
+/// The same: report how you are, although nothing has changed. Executors of builds that do not know it disregard it.
+pub const SPEAK: &[u8] = b"overlord/v1 speak";

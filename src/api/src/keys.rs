@@ -16,8 +16,12 @@ pub const QUARANTINE: &str = "/overlord/quarantine/";
 pub const EVENTS: &str = "/overlord/events/";
 /// The Mesos framework id.
 pub const FRAMEWORK: &str = "/overlord/framework";
+/// How often a person accepted an etcd that was restored from an older backup: a number, 0 when it is not there.
+pub const GENERATION: &str = "/overlord/generation";
 /// The leading controller, bound to its lease.
 pub const LEADER: &str = "/overlord/leader";
+/// The controllers that run, each bound to its own lease.
+pub const CONTROLLERS: &str = "/overlord/controllers/";
 
 /// `/overlord/config/<cluster>`
 pub fn config(cluster: &ClusterName) -> String {
@@ -99,6 +103,11 @@ pub fn event(cluster: &ClusterName, object: &str, reason: &str) -> String {
     format!("{EVENTS}{cluster}/{object}.{reason}")
 }
 
+/// `/overlord/controllers/<id>`
+pub fn controller(id: &str) -> String {
+    format!("{CONTROLLERS}{id}")
+}
+
 /// What a key below [`ROOT`] is. Names that are not legal stay text, so that they can be reported.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Key<'k> {
@@ -130,6 +139,8 @@ pub enum Key<'k> {
     Framework,
     /// `leader`
     Leader,
+    /// `controllers/<id>`
+    Controller(&'k str),
     /// Anything else below the root.
     Other,
 }
@@ -152,6 +163,9 @@ impl<'k> Key<'k> {
                 Some((id, "status")) if !id.is_empty() => Self::TaskStatus(id),
                 _ => Self::Other,
             };
+        }
+        if let Some(id) = key.strip_prefix(CONTROLLERS) {
+            return if id.is_empty() || id.contains('/') { Self::Other } else { Self::Controller(id) };
         }
         if let Some(address) = key.strip_prefix(QUARANTINE) {
             return address.parse().map_or(Self::Other, Self::Quarantine);
@@ -207,6 +221,7 @@ mod tests {
         assert_eq!(Key::parse(&event(&c, "0", "Restarted")), Key::Event(c, "0.Restarted"));
         assert_eq!(Key::parse(FRAMEWORK), Key::Framework);
         assert_eq!(Key::parse(LEADER), Key::Leader);
+        assert_eq!(Key::parse(&controller("h.1.t")), Key::Controller("h.1.t"));
         for other in ["/overlord/", "/other", "/overlord/clusters/x/instances/nope/info", "/overlord/task/"] {
             assert_eq!(Key::parse(other), Key::Other, "{other}");
         }

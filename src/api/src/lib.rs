@@ -6,6 +6,7 @@
 mod address;
 mod change;
 mod check;
+mod controller;
 mod documents;
 mod event;
 mod fault;
@@ -14,6 +15,7 @@ mod info;
 mod installed;
 pub mod keys;
 mod manifest;
+mod mark;
 mod name;
 mod node;
 mod parse;
@@ -28,19 +30,24 @@ mod status;
 mod suggest;
 mod syntax;
 mod task;
+mod value;
 
 pub use address::{Address, AddressError};
 pub use change::check_change;
+pub use controller::{MesosStanding, MesosState, Registration, Role, Standing};
 pub use event::{EVENT_TTL_HOURS, Event, EventLevel, MAX_EVENTS};
 pub use fault::{Fault, RuleFault, Rules};
 pub use fields::API_VERSION;
-pub use info::{Desired, INFO_VERSION, Info, MAX_REPORT, NUDGE, Observed, Refusal, Report, State};
+pub use info::{
+    DISK_TROUBLE, Desired, INFO_VERSION, Info, MAX_REPORT, NUDGE, Observed, Refusal, Report, SPEAK, State,
+};
 pub use installed::InstalledRules;
+pub use mark::{StoreMark, StoreMarkError};
 pub use name::{ClusterName, MAX_CLUSTER_NAME, NameError};
 pub use parse::{Document, MAX_FILE_BYTES, MAX_SPEC_BYTES, locate, parse_file, parse_key, parse_revision};
 pub use record::{
     DeletionMark, Endpoint, Endpoints, Hold, KEPT_LOSSES, KEPT_REVISIONS, Leader, Quarantine, Record,
-    Revision, ShardLoss, Tombstone,
+    Restored, Revision, ShardLoss, Tombstone, UNKNOWN_ATTEMPTS,
 };
 pub use render::render_faults;
 pub use schema::json_schema;
@@ -51,6 +58,7 @@ pub use spec::{
 pub use status::{Condition, ConditionType, Phase, Status, Truth};
 pub use suggest::nearest;
 pub use task::{
-    MAX_TASK_ID, PARAM_PROMOTE, PARAM_REVISION, REASON_CANARY, Task, TaskDesired, TaskKind, TaskPhase,
-    TaskState, TaskStatus,
+    MAX_TASK_ID, PARAM_ONLY, PARAM_ONLY_OUTDATED, PARAM_PROMOTE, PARAM_REVISION, REASON_CANARY, Task,
+    TaskDesired, TaskKind, TaskPhase, TaskState, TaskStatus,
 };
+pub use value::{Unreadable, VALUES_VERSION, read_value};

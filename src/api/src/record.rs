@@ -47,7 +47,32 @@ pub struct Record {
     /// `redis_cluster`: losses of keys, by what tells each from all others; bounded.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub losses: BTreeMap<String, ShardLoss>,
+    /// The [`crate::StoreMark::generation`] in which it was last believed.
+    #[serde(default, skip_serializing_if = "is_first")]
+    pub generation: u64,
+    /// Set when the record comes from a backup: what runs by now is asked of Mesos before anything is launched.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restored: Option<Restored>,
 }
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands it so")]
+const fn is_first(generation: &u64) -> bool {
+    *generation == 0
+}
+
+/// From which backup a record comes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Restored {
+    /// When the backup was made.
+    pub taken_at: Timestamp,
+    /// The store's revision then.
+    pub store_revision: i64,
+}
+
+/// By how much [`Record::attempts`] is raised when nobody knows how many launches there were: no id of a Mesos task is
+/// ever used twice.
+pub const UNKNOWN_ATTEMPTS: u64 = 10_000;
 
 /// Keys of a shard that are lost.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -110,6 +135,9 @@ pub struct Tombstone {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Revision {
+    /// Version of this value, now 1.
+    #[serde(default = "crate::value::first_version")]
+    pub version: u32,
     /// Its number, from 1.
     pub revision: u64,
     /// The config key's mod revision it was made from.
@@ -127,6 +155,9 @@ pub const KEPT_REVISIONS: u64 = 20;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Quarantine {
+    /// Version of this value, now 1.
+    #[serde(default = "crate::value::first_version")]
+    pub version: u32,
     /// Until when.
     pub until: Timestamp,
     /// Whose it was: the cluster's uid.
@@ -175,8 +206,18 @@ pub struct Endpoint {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Leader {
+    /// Version of this value.
+    #[serde(default = "crate::value::first_version")]
+    pub version: u32,
     /// Host name, process id and start time: for people.
     pub id: String,
     /// Where its API answers, `http://ip:port`.
     pub api: String,
+}
+
+impl Leader {
+    /// A value of the version of now.
+    pub fn new(id: impl Into<String>, api: impl Into<String>) -> Self {
+        Self { version: crate::VALUES_VERSION, id: id.into(), api: api.into() }
+    }
 }

@@ -33,6 +33,18 @@ pub struct Status {
     pub ready: u32,
     /// Members whose process runs the current configuration.
     pub updated: u32,
+    /// Members whose executor was started with other settings than the controller's of now; they are left as they
+    /// are until a `restart` task asks for them.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub outdated: u32,
+    /// What executors are started by now, as in [`crate::Info::template`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub template: Option<String>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
+const fn is_zero(n: &u32) -> bool {
+    *n == 0
 }
 
 impl Status {

@@ -16,6 +16,12 @@ pub const PARAM_REVISION: &str = "revision";
 /// Parameter of deploy and update tasks: `true` lets the change pass its canary.
 pub const PARAM_PROMOTE: &str = "promote";
 
+/// Parameter of restart tasks: which members.
+pub const PARAM_ONLY: &str = "only";
+
+/// Value of [`PARAM_ONLY`]: members whose executor was started with other settings than those of now.
+pub const PARAM_ONLY_OUTDATED: &str = "outdated";
+
 /// Why a task waits at its canary: its status' `error` begins with this.
 pub const REASON_CANARY: &str = "Canary";
 
@@ -23,6 +29,9 @@ pub const REASON_CANARY: &str = "Canary";
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Task {
+    /// Version of this value, now 1.
+    #[serde(default = "crate::value::first_version")]
+    pub version: u32,
     /// What is wanted.
     pub kind: TaskKind,
     /// Of which cluster.

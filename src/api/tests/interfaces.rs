@@ -30,13 +30,13 @@ fn info_keeps_its_field_names() {
         "engineVersion": "7.0.15", "ip": "127.0.0.3", "port": 20001, "busPort": 20002, "host": "127.0.0.3",
         "rack": "r1", "zone": "z1", "agentId": "S1", "mesosTaskId": "01234567.2.1.9", "nodeId": "ab12", "shard": 1,
         "alias": "orders-2", "weight": 1, "resources": {"cpuMillis": 500, "memory": 536_870_912, "disk": 1_073_741_824},
-        "onDisk": "retain", "onAgentLoss": "stop", "launches": 2, "observed": observed,
+        "onDisk": "retain", "onAgentLoss": "stop", "launches": 2, "template": "0a1b2c3d4e5f", "observed": observed,
         "desired": {"state": "running", "config": 3, "restart": 1, "recover": 15},
     }));
     pinned::<Report>(&json!({
         "version": 1, "state": "running", "config": 3, "restart": 1, "restarts": 2, "pid": 4711, "role": "single",
         "epoch": 7, "link": "up", "slots": "0-5460", "restartNeeded": false, "configRefused": 4, "message": "m",
-        "emptied": 1,
+        "emptied": 1, "address": "127.0.0.3:20001", "busPort": 20002, "engineVersion": "7.0.15",
     }));
     // What older builds wrote.
     let report: Report = serde_json::from_value(
@@ -66,6 +66,7 @@ fn status_keeps_its_field_names() {
         pinned::<Status>(&json!({
             "version": 1, "kind": "memcache", "phase": phase, "revision": 2, "configRevision": 17,
             "conditions": conditions, "counts": {"running": 2}, "wanted": 3, "ready": 2, "updated": 1,
+            "outdated": 1, "template": "0a1b2c3d4e5f",
         }));
     }
 }
@@ -85,7 +86,7 @@ fn tasks_keep_their_field_names() {
         ("recover", "run"),
     ] {
         pinned::<Task>(&json!({
-            "kind": kind, "cluster": "orders", "params": {"member": "2"}, "requestedBy": "ann", "requestedAt": TIME,
+            "version": 1, "kind": kind, "cluster": "orders", "params": {"member": "2"}, "requestedBy": "ann", "requestedAt": TIME,
             "desired": desired,
         }));
     }
@@ -103,7 +104,7 @@ fn a_task_put_by_hand_needs_only_its_kind_and_cluster() {
     let task: Task = serde_json::from_value(json!({"kind": "destroy", "cluster": "orders"})).unwrap();
     assert_eq!(
         serde_json::to_value(task).unwrap(),
-        json!({"kind": "destroy", "cluster": "orders", "desired": "run"})
+        json!({"version": 1, "kind": "destroy", "cluster": "orders", "desired": "run"})
     );
     assert!(
         serde_json::from_value::<Task>(json!({"kind": "destroy", "cluster": "orders", "foo": 1})).is_err()
@@ -115,7 +116,7 @@ fn a_task_put_by_hand_needs_only_its_kind_and_cluster() {
 fn events_and_endpoints_keep_their_field_names() {
     for level in ["normal", "warning"] {
         pinned::<Event>(&json!({
-            "object": "member/1", "reason": "Restarted", "level": level, "message": "m", "count": 3, "first": TIME,
+            "version": 1, "object": "member/1", "reason": "Restarted", "level": level, "message": "m", "count": 3, "first": TIME,
             "last": TIME,
         }));
     }
@@ -134,14 +135,15 @@ fn the_leaders_own_values_keep_their_field_names() {
         "born": 15, "attempts": 9,
         "losses": {"01234567.2.1.9#1": {"shard": 2, "at": TIME, "message": "m", "acknowledged": true}}, "deletion": deletion,
         "tombstones": {"01234567.2.1.9": {"address": "127.0.0.3:20001", "agentId": "S1", "at": TIME, "reason": "lost"}},
+        "restored": {"takenAt": TIME, "storeRevision": 41},
     }));
     pinned::<Revision>(
-        &json!({"revision": 2, "configRevision": 17, "acceptedAt": TIME, "manifest": "kind: Redis\n"}),
+        &json!({"version": 1, "revision": 2, "configRevision": 17, "acceptedAt": TIME, "manifest": "kind: Redis\n"}),
     );
     pinned::<Quarantine>(&json!({
-        "until": TIME, "uid": UID, "cluster": "orders", "member": 2, "incarnation": 1, "busPort": 20002,
+        "version": 1, "until": TIME, "uid": UID, "cluster": "orders", "member": 2, "incarnation": 1, "busPort": 20002,
     }));
-    pinned::<Leader>(&json!({"id": "host/1", "api": "http://127.0.0.1:8880"}));
+    pinned::<Leader>(&json!({"version": 1, "id": "host/1", "api": "http://127.0.0.1:8880"}));
 }
 
 #[test]

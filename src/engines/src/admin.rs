@@ -6,10 +6,8 @@ use async_trait::async_trait;
 use overlord_api::{Address, Kind, Persistence};
 
 use crate::{
-    Change,
+    Change, Dialler,
     cluster::{ReplicationError, ViewError},
-    memcache_admin::MemcacheAdmin,
-    redis_admin::RedisAdmin,
 };
 
 /// One connection to one engine. Each call has the timeout given to [`connect`]. After a failure that
@@ -56,7 +54,8 @@ pub struct Health {
     pub slots: Option<String>,
     /// The process, as the engine says.
     pub pid: Option<u32>,
-    /// Why it does not serve, for people; empty when it does.
+    /// For people: why it does not serve; or what is wrong although it does, beginning with
+    /// [`overlord_api::DISK_TROUBLE`] when it cannot write. Empty when all is well.
     pub detail: String,
 }
 
@@ -195,19 +194,12 @@ pub enum AdminError {
     },
 }
 
-/// Connects to an engine. With a `client_name` of [`crate::fence::client_name`] the connection is fenced:
-/// those of earlier leaders are ended before this returns, and a later leader's presence is
-/// [`AdminError::Fenced`]. memcached knows no names.
+/// Connects to an engine over TCP, as [`Dialler::engine`] does.
 pub async fn connect(
     kind: Kind,
     address: Address,
     timeout: Duration,
     client_name: Option<&str>,
 ) -> Result<Box<dyn EngineAdmin>, AdminError> {
-    Ok(match kind {
-        Kind::Redis | Kind::RedisCluster => {
-            Box::new(RedisAdmin::connect(kind, address, timeout, client_name).await?)
-        }
-        Kind::Memcache => Box::new(MemcacheAdmin::connect(address, timeout).await?),
-    })
+    Dialler::TCP.engine(kind, address, timeout, client_name).await
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use overlord_api::Address;
 
 use crate::{
-    AdminError,
+    AdminError, Dialler,
     cluster::{NodeId, Replication, View},
     resp::{Reply, Resp},
 };
@@ -32,14 +32,22 @@ const REPLICATION: [&[&str]; 5] = [
 ];
 
 impl ClusterAdmin {
-    /// Connects. With a `client_name` of [`crate::fence::client_name`] the connection is fenced: those of earlier
-    /// leaders are ended before this returns, and a later leader's presence is [`AdminError::Fenced`].
+    /// Connects over TCP, as [`Dialler::node`] does.
     pub async fn connect(
         address: Address,
         timeout: Duration,
         client_name: Option<&str>,
     ) -> Result<Self, AdminError> {
-        Ok(Self { resp: Resp::connect(address, timeout, client_name).await? })
+        Self::reach(&Dialler::TCP, address, timeout, client_name).await
+    }
+
+    pub(crate) async fn reach(
+        dialler: &Dialler,
+        address: Address,
+        timeout: Duration,
+        client_name: Option<&str>,
+    ) -> Result<Self, AdminError> {
+        Ok(Self { resp: Resp::connect(dialler, address, timeout, client_name).await? })
     }
 
     /// Where it is connected to.

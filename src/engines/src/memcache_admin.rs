@@ -8,6 +8,7 @@ use tokio::{io::AsyncWriteExt, time};
 
 use crate::{
     AdminError, Change, EngineAdmin, Health,
+    dial::Dialler,
     diff::target,
     version::{Minor, minor_of, newest},
     wire::{Wire, WireError, read_line},
@@ -25,8 +26,12 @@ pub(crate) struct MemcacheAdmin {
 }
 
 impl MemcacheAdmin {
-    pub(crate) async fn connect(address: Address, timeout: Duration) -> Result<Self, AdminError> {
-        Ok(Self { wire: Wire::connect(address, timeout).await? })
+    pub(crate) async fn connect(
+        dialler: &Dialler,
+        address: Address,
+        timeout: Duration,
+    ) -> Result<Self, AdminError> {
+        Ok(Self { wire: Wire::connect(dialler, address, timeout).await? })
     }
 
     /// Sends one line; the answer's lines, up to the one that ends it.

@@ -3,11 +3,12 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
-use overlord_api::{Address, Engine, Kind, Persistence};
+use overlord_api::{Address, DISK_TROUBLE, Engine, Kind, Persistence};
 
 use crate::{
     AdminError, Change, EngineAdmin, Health,
     cluster::{Node, keys, slots_digest},
+    dial::Dialler,
     diff::{canonical, target},
     directive::find_any,
     resp::{Reply, Resp},
@@ -43,12 +44,13 @@ struct SlotsRead {
 
 impl RedisAdmin {
     pub(crate) async fn connect(
+        dialler: &Dialler,
         kind: Kind,
         address: Address,
         timeout: Duration,
         client_name: Option<&str>,
     ) -> Result<Self, AdminError> {
-        let resp = Resp::connect(address, timeout, client_name).await?;
+        let resp = Resp::connect(dialler, address, timeout, client_name).await?;
         Ok(Self { kind, resp, server: None, slots: SlotsRead::default() })
     }
 
@@ -262,8 +264,25 @@ impl RedisAdmin {
                 "the link to its master is down".clone_into(&mut health.detail);
             }
         }
+        if health.serving {
+            health.detail = disk_trouble(persistence).unwrap_or_default();
+        }
         health
     }
+}
+
+/// Why its data is not on disk as it should be. Both stay as they are until a write succeeds.
+fn disk_trouble(persistence: &str) -> Option<String> {
+    let failed = |name| field(persistence, name).is_some_and(|status| status != "ok");
+    if field(persistence, "aof_enabled") == Some("1") && failed("aof_last_write_status") {
+        return Some(format!(
+            "{DISK_TROUBLE}: appending to its file failed, and writes are refused until that works"
+        ));
+    }
+    // `stop-writes-on-bgsave-error`, on unless the spec says otherwise.
+    failed("rdb_last_bgsave_status").then(|| {
+        format!("{DISK_TROUBLE}: its last snapshot failed, and writes may be refused until one is made")
+    })
 }
 
 /// The value of a line `name:value`.
@@ -287,5 +306,20 @@ mod tests {
         let info = "# Replication\r\nrole:master\r\nmaster_repl_offset:7\r\n";
         assert_eq!(field(info, "role"), Some("master"));
         assert_eq!(field(info, "master"), None);
+    }
+
+    #[test]
+    fn a_server_that_cannot_write_to_its_disk_says_so() {
+        let info = |aof: &str, append: &str, save: &str| {
+            let (aof, append) =
+                (format!("aof_enabled:{aof}\r\n"), format!("aof_last_write_status:{append}\r\n"));
+            format!("# Persistence\r\nloading:0\r\n{aof}{append}rdb_last_bgsave_status:{save}\r\n")
+        };
+        assert_eq!(disk_trouble(&info("0", "ok", "ok")), None);
+        assert_eq!(disk_trouble(&info("1", "ok", "ok")), None);
+        for bad in [info("1", "err", "ok"), info("0", "ok", "err")] {
+            assert!(disk_trouble(&bad).unwrap().starts_with(DISK_TROUBLE));
+        }
+        assert_eq!(disk_trouble("# Persistence\r\nloading:0\r\n"), None);
     }
 }

@@ -13,7 +13,9 @@ use tokio::{
 };
 
 use crate::{
-    AdminError, fence,
+    AdminError,
+    dial::Dialler,
+    fence,
     wire::{Wire, WireError, read_line, read_line_or_rest},
 };
 
@@ -59,11 +61,12 @@ pub(crate) struct Resp {
 impl Resp {
     /// Connects, and gives the connection its name, if it is to have one; a leader's raises the fence.
     pub(crate) async fn connect(
+        dialler: &Dialler,
         address: Address,
         timeout: Duration,
         client_name: Option<&str>,
     ) -> Result<Self, AdminError> {
-        let mut resp = Self { wire: Wire::connect(address, timeout).await? };
+        let mut resp = Self { wire: Wire::connect(dialler, address, timeout).await? };
         fence::introduce(&mut resp, client_name).await?;
         Ok(resp)
     }

@@ -10,6 +10,9 @@ use crate::{
     version::{Minor, minor_of, newest, supported},
 };
 
+/// Connections of replicas, executor, controller and people that a node must have room for.
+const CLIENTS_RESERVED: u64 = 32;
+
 /// The tables of this crate as the validation of specs asks for them.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct EngineRules;
@@ -129,6 +132,20 @@ fn redis_whole(cluster: &Cluster, replicas: Option<u32>) -> Vec<(String, RuleFau
         }
     } else if derived_memory(kind, spec.resources, spec.persistence) < 1 << 20 {
         faults.push(too_small());
+    }
+    if let (Some((name, value)), Shape::RedisCluster { .. }) = (set("maxclients"), spec.shape) {
+        let nodes = u64::from(spec.shape.members());
+        let least = CLIENTS_RESERVED + nodes.saturating_sub(1) * 2;
+        if value.trim().parse::<u64>().is_ok_and(|clients| clients < least) {
+            faults.push(fault(
+                name,
+                RuleFault::new(format!(
+                    "maxclients {value} leaves no room for clients: the {nodes} nodes of this cluster hold two \
+                     connections to each other, which count"
+                ))
+                .hint(format!("set at least {least}, and add the clients you expect")),
+            ));
+        }
     }
     if let Some((name, value)) = set("min-replicas-to-write") {
         let has = replicas.unwrap_or(0);
@@ -310,6 +327,10 @@ mod tests {
 
     #[test]
     fn what_contradicts_the_rest_of_the_spec_is_found() {
+        let nodes = Shape::RedisCluster { masters: 10, replicas_per_master: 1 };
+        let said = faults(nodes, 64, &[("maxclients", "69")]).join("; ");
+        assert!(said.contains("20 nodes") && said.contains("at least 70"), "{said}");
+        assert!(faults(nodes, 64, &[("maxclients", "70")]).is_empty());
         let redis = Shape::Redis { shards: 2 };
         let cluster = Shape::RedisCluster { masters: 3, replicas_per_master: 1 };
         let memcache = Shape::Memcache { instances: 2 };

@@ -8,11 +8,13 @@ use std::{io, time::Duration};
 use overlord_api::Address;
 use tokio::{
     io::{AsyncBufRead, AsyncBufReadExt, BufReader},
-    net::TcpStream,
     time::{self, error::Elapsed},
 };
 
-use crate::AdminError;
+use crate::{
+    AdminError,
+    dial::{Dialler, Socket},
+};
 
 /// Bytes read at once; probes run in executors of a few megabytes.
 const READ_BUFFER: usize = 4096;
@@ -35,18 +37,21 @@ impl From<io::Error> for WireError {
 pub(crate) struct Wire {
     pub(crate) address: Address,
     pub(crate) timeout: Duration,
-    pub(crate) stream: BufReader<TcpStream>,
+    pub(crate) stream: BufReader<Socket>,
     broken: bool,
 }
 
 impl Wire {
-    pub(crate) async fn connect(address: Address, timeout: Duration) -> Result<Self, AdminError> {
-        let stream = match time::timeout(timeout, TcpStream::connect(address.socket())).await {
+    pub(crate) async fn connect(
+        dialler: &Dialler,
+        address: Address,
+        timeout: Duration,
+    ) -> Result<Self, AdminError> {
+        let stream = match time::timeout(timeout, dialler.socket(address)).await {
             Ok(Ok(stream)) => stream,
             Ok(Err(source)) => return Err(AdminError::Connect { address, source }),
             Err(_) => return Err(AdminError::Timeout { address, operation: "connect".to_owned(), timeout }),
         };
-        stream.set_nodelay(true).map_err(|source| AdminError::Connect { address, source })?;
         Ok(Self { address, timeout, stream: BufReader::with_capacity(READ_BUFFER, stream), broken: false })
     }
 

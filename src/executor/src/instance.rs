@@ -257,6 +257,7 @@ pub(crate) mod tests {
             on_disk: OnDisk::Delete,
             on_agent_loss: overlord_api::OnAgentLoss::Keep,
             launches: 0,
+            template: None,
             desired: Desired { state: State::Running, config: 1, restart: 0, recover: 0 },
             observed: Observed::pending(jiff::Timestamp::UNIX_EPOCH),
         }

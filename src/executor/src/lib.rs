@@ -7,6 +7,8 @@
 //! [`run`] is the whole life. It decides in `keeper` (pure) and acts through [`Machine`] and [`Instances`], which
 //! simulations replace.
 
+mod connection;
+pub mod gate;
 mod instance;
 mod instances;
 mod keeper;
@@ -16,7 +18,9 @@ mod meta;
 mod reconfigure;
 mod report;
 mod run;
+mod workdir;
 
+pub use connection::Connection;
 pub use instance::{ClusterNode, Instance, InstanceError, Layout};
 pub use instances::{EtcdInstances, Instances, Keys, ReadError, StoreInstances};
 pub use keeper::Limits;
@@ -28,3 +32,4 @@ pub use machine::{
 pub use meta::Meta;
 pub use overlord_engines::{Change, Health};
 pub use run::{CLUSTER_LABEL, Config, Error, run};
+pub use workdir::{WorkDir, set_stale_dump_aside};

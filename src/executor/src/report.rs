@@ -11,6 +11,10 @@ pub(crate) const fn blank() -> Report {
     Report {
         version: INFO_VERSION,
         state: State::Staging,
+        cluster: None,
+        address: None,
+        bus_port: None,
+        engine_version: None,
         config: 0,
         restart: 0,
         restarts: 0,
@@ -22,6 +26,7 @@ pub(crate) const fn blank() -> Report {
         restart_needed: false,
         emptied: 0,
         config_refused: None,
+        store: None,
         message: String::new(),
     }
 }
@@ -36,6 +41,19 @@ pub(crate) struct Status {
 }
 
 impl Status {
+    /// Whether nothing has changed that is worth an update: who the instance is, which is known once its keys are
+    /// read, goes with the next one.
+    pub(crate) fn tells_the_same(&self, other: &Self) -> bool {
+        let Report { address, bus_port, engine_version, .. } = &self.report;
+        let report = Report {
+            address: *address,
+            bus_port: *bus_port,
+            engine_version: engine_version.clone(),
+            ..other.report.clone()
+        };
+        self.state == other.state && self.report == report
+    }
+
     /// The JSON of the report, at most [`MAX_REPORT`] bytes. The message gives way first.
     pub(crate) fn data(&self) -> Vec<u8> {
         let mut report = self.report.clone();

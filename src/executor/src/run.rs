@@ -7,7 +7,7 @@ use std::{collections::BTreeMap, pin::pin, sync::Arc, time::Duration};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use bytes::Bytes;
 use futures::{FutureExt as _, StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
-use overlord_api::{Address, ClusterName, NUDGE};
+use overlord_api::{Address, ClusterName, NUDGE, SPEAK, StoreMark};
 use overlord_mesos::{
     ExecutorEnv, ExecutorEvent, ExecutorHandle, ExecutorTransport, executor,
     v1::{TaskId, TaskInfo},
@@ -24,6 +24,9 @@ use crate::{
 
 /// The label of a Mesos task that names its cluster.
 pub const CLUSTER_LABEL: &str = "overlord_cluster";
+
+/// The label of a Mesos task that says how far the store was when it was launched.
+const STORE_LABEL: &str = "overlord_store_revision";
 
 /// How long the last report may take to reach an agent that keeps no record of its executors.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(30);
@@ -113,6 +116,11 @@ pub async fn run(
             }
             event = events.recv() => {
                 let Some(event) = event else { return Err(Error::Client) };
+                if let ExecutorEvent::Launch(task) = &event
+                    && let Some(mark) = store_mark_of(task)
+                {
+                    hands.instances.store_was_at(mark);
+                }
                 away = is_away(&event).unwrap_or(away);
                 match input_of(event, hands.handle.unconfirmed(), &loss) {
                     Some(input) => input.into(),
@@ -265,7 +273,10 @@ impl Hands {
     }
 
     fn report(&self, task_id: &str, status: &Status) {
-        let Status { state, report } = status;
+        let mut status = status.clone();
+        // Not a reason to report, but told whenever there is one.
+        status.report.store = self.instances.store_mark();
+        let Status { state, report } = &status;
         tracing::info!(state = %state, instance = %report.state, message = report.message, "report");
         let data = Bytes::from(status.data());
         if let Err(error) = self.handle.update(&TaskId::new(task_id), *state, report.message.clone(), data) {
@@ -293,6 +304,7 @@ fn input_of(event: ExecutorEvent, unconfirmed: usize, loss: &AgentLoss) -> Optio
         ExecutorEvent::Kill { task_id, grace } => Some(Input::Kill { task_id: task_id.value, grace }),
         ExecutorEvent::Shutdown => Some(Input::Shutdown),
         ExecutorEvent::Message(bytes) if bytes == NUDGE => Some(Input::Nudge),
+        ExecutorEvent::Message(bytes) if bytes == SPEAK => Some(Input::Speak),
         ExecutorEvent::Subscribed(_) => Some(Input::Subscribed { all_told: unconfirmed == 0 }),
         ExecutorEvent::Message(bytes) => {
             tracing::warn!(bytes = bytes.len(), "a message that this build does not know is ignored");
@@ -302,6 +314,12 @@ fn input_of(event: ExecutorEvent, unconfirmed: usize, loss: &AgentLoss) -> Optio
         ExecutorEvent::Disowned(words) => Some(Input::Disowned(words)),
         ExecutorEvent::Acknowledged(_) => None,
     }
+}
+
+/// How far the store was when a Mesos task was launched.
+fn store_mark_of(info: &TaskInfo) -> Option<StoreMark> {
+    let labels = &info.labels.as_ref()?.labels;
+    labels.iter().find(|label| label.key == STORE_LABEL)?.value.as_ref()?.parse().ok()
 }
 
 /// Reads a Mesos task, or says what is wrong with it.

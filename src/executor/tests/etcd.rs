@@ -83,7 +83,10 @@ async fn the_keys_of_one_instance_are_read_in_one_go() {
         (read.info.port, read.server_conf.as_str(), read.nodes_conf.as_deref()),
         (2000, "port 2000\n", None)
     );
-    assert_eq!(StoreInstances(Arc::new(store.clone())).read(&cluster, address).await.unwrap(), Some(read));
+    assert_eq!(
+        StoreInstances::new(Arc::new(store.clone())).read(&cluster, address).await.unwrap(),
+        Some(read)
+    );
 
     store.commit(Txn::unfenced().delete(keys::server_conf(&cluster, address))).await.unwrap();
     let error = instances.read(&cluster, address).await.unwrap_err();

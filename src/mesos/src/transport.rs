@@ -27,6 +27,12 @@ pub enum TransportError {
         /// The body's text, cut.
         message: String,
     },
+    /// It was not sent: whoever made the call may not make it any more.
+    #[error("not sent: {message}")]
+    Withheld {
+        /// Why.
+        message: String,
+    },
     /// What came is no RecordIO, no JSON, or too large.
     #[error("bad data from {peer}: {message}")]
     Malformed {

@@ -6,8 +6,8 @@ use clap::{ArgMatches, CommandFactory as _, FromArgMatches as _, Parser, Subcomm
 
 use crate::{
     commands::{
-        apply, completion, config, controller, delete, describe, endpoints, executor, get, sandbox,
-        supervise, task, validate, version,
+        apply, backup, completion, config, controller, delete, describe, endpoints, executor, get, restore,
+        sandbox, supervise, task, validate, version,
     },
     failure::Failure,
     logging::{self, LogFormat},
@@ -40,7 +40,7 @@ pub(crate) struct Cli {
 enum Command {
     /// Declare clusters: create them or change them
     Apply(apply::Args),
-    /// List clusters, instances or tasks
+    /// List clusters, instances, tasks or controllers
     Get(get::Args),
     /// Tell all about one cluster
     Describe(describe::Args),
@@ -50,8 +50,12 @@ enum Command {
     Delete(delete::Args),
     /// Check manifests without a controller
     Validate(validate::Args),
-    /// Pause, resume or abort a task
+    /// Pause, resume or abort a task; ask for one
     Task(task::Args),
+    /// Copy everything that is kept in etcd into a file (asks etcd, not a controller)
+    Backup(backup::Args),
+    /// Bring back from a backup what etcd does not have any more (no controller may lead)
+    Restore(restore::Args),
     /// Run a whole system on this machine: etcd, a model of Mesos, a controller
     Sandbox(Box<sandbox::Args>),
     /// Run a controller
@@ -94,6 +98,8 @@ fn dispatch(cli: Cli, matches: &ArgMatches) -> Result<(), Failure> {
     match command {
         Command::Controller(args) => controller::run(*args, log, matches),
         Command::Config(args) => config::run(args, log, matches),
+        Command::Backup(args) => backup::run(args, log, matches),
+        Command::Restore(args) => restore::run(args, log, matches),
         Command::Sandbox(args) => sandbox::run(*args, &log),
         Command::Executor(args) => executor::run(args, &log),
         Command::Supervise => supervise::run(),
@@ -165,6 +171,9 @@ mod tests {
             "overlord delete cluster orders --yes",
             "overlord validate -f -",
             "overlord task pause orders.update.1",
+            "overlord task restart orders --outdated",
+            "overlord backup overlord.backup --etcd http://10.0.0.1:2379",
+            "overlord restore overlord.backup --dry-run --cluster orders --cluster pages",
             "overlord config show --mesos m:5050 --log-level debug",
             "overlord controller --config x.toml",
             "overlord sandbox --dir d --agents 3 --apply examples --wait-ready",
@@ -174,7 +183,13 @@ mod tests {
         ] {
             assert!(Cli::try_parse_from(line.split(' ')).is_ok(), "{line}");
         }
-        for line in ["overlord", "overlord get pods", "overlord delete orders", "overlord apply"] {
+        for line in [
+            "overlord",
+            "overlord get pods",
+            "overlord delete orders",
+            "overlord apply",
+            "overlord task restart orders",
+        ] {
             assert!(Cli::try_parse_from(line.split(' ')).is_err(), "{line}");
         }
     }

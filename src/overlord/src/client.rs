@@ -4,7 +4,7 @@ use std::{collections::VecDeque, time::Duration};
 
 use overlord_api::Task;
 use overlord_server::{
-    REQUESTED_BY,
+    REQUESTED_BY, WARNING,
     view::{ApplyView, DeleteView, ErrorBody, ErrorView, TaskPatch, TaskView, WatchLine},
 };
 use reqwest::{Method, RequestBuilder, Response};
@@ -126,6 +126,9 @@ impl Client {
         if !response.status().is_success() {
             return Err(self.refused(response).await);
         }
+        if let Some(warning) = response.headers().get(WARNING).and_then(|text| text.to_str().ok()) {
+            warn_once(warning);
+        }
         let bytes = self.body(response).await?;
         serde_json::from_slice(&bytes).map_err(|error| self.not_ours(&error.to_string()))
     }
@@ -215,6 +218,14 @@ impl<T: DeserializeOwned> Watch<T> {
         }
         if self.buffer.len() > MAX_LINE { Err(bad("a line without an end".to_owned())) } else { Ok(()) }
     }
+}
+
+/// Tells what the server says of its answers, once for all answers of this command.
+fn warn_once(warning: &str) {
+    static TOLD: std::sync::Once = std::sync::Once::new();
+    // Of a server that is not ours, perhaps.
+    let text: String = warning.chars().filter(|c| !c.is_control()).collect();
+    TOLD.call_once(|| anstream::eprintln!("warning: {text}"));
 }
 
 /// Who asks, for people who read the task later.

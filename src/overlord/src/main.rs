@@ -1,6 +1,7 @@
 //! The one binary: every role of the system is a subcommand.
 
 mod age;
+mod backup;
 mod cli;
 mod client;
 mod client_settings;

@@ -35,12 +35,13 @@ pub(crate) async fn run(
         settings,
         Arc::clone(&store),
         transport,
-        Arc::new(NetworkEngines),
+        Arc::new(NetworkEngines::default()),
         Arc::clone(&clock) as Arc<dyn overlord_reconcile::Clock>,
         seed,
     );
     let mut registry = Registry::default();
     controllers.register_metrics(&mut registry);
+    let post = controllers.post();
     let state = ApiState::new(
         store,
         rules,
@@ -50,7 +51,8 @@ pub(crate) async fn run(
         shutdown.clone(),
     )
     .with_config(ApiConfig { loopback_only, advertised, ..ApiConfig::default() })
-    .with_program(program);
+    .with_program(program)
+    .with_standing(Arc::new(move || post.standing()));
 
     let mut halves: JoinSet<Result<(), Failure>> = JoinSet::new();
     let router = overlord_server::router(state);

@@ -3,7 +3,7 @@
 //! revision wins, wherever it came from.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fmt,
     ops::Bound,
     sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, Weak},
@@ -350,6 +350,23 @@ impl<T> Cache<T> {
         if !changed.is_empty() {
             self.shared.tell(|inbox| inbox.keys_changed(&changed));
         }
+    }
+
+    /// Whether this view is at least as new as a listing made of the same source, of which only keys and revisions
+    /// are looked at. `false` means that the watch has not brought all of it yet, or that the two are of
+    /// different histories, which no waiting mends.
+    pub fn has_all_of(&self, listing: &Listing) -> bool {
+        let state = self.shared.read();
+        let (listed, seen) = (listing.revision, state.revision);
+        let held = listing.entries.iter().all(|entry| match state.entries.get(&*entry.key) {
+            Some(held) => held.mod_revision == entry.mod_revision || held.mod_revision > listed,
+            // Deleted since.
+            None => {
+                seen > listed || state.tombstones.get(&*entry.key).is_some_and(|deleted| *deleted > listed)
+            }
+        });
+        let there: BTreeSet<&str> = listing.entries.iter().map(|entry| &*entry.key).collect();
+        held && state.entries.iter().all(|(key, held)| held.mod_revision > listed || there.contains(&**key))
     }
 
     /// Swaps the view for a listing: readers see the old or the new one, never a mixture. What we

@@ -3,27 +3,28 @@
 use std::{fmt, time::Duration};
 
 use jiff::Timestamp;
+use rustix::time::{ClockId, clock_gettime};
 
 /// Reads the time.
 pub trait Clock: fmt::Debug + Send + Sync + 'static {
     /// Wall-clock time, for what is written down.
     fn now(&self) -> Timestamp;
 
-    /// Time since some fixed point of this process; never goes back. For deadlines and ages.
+    /// Time since some fixed point of this process; never goes back, and goes on while the machine sleeps, as the
+    /// leases of others do. For deadlines and ages.
     fn monotonic(&self) -> Duration;
 }
 
 /// The machine's clocks.
 #[derive(Debug, Clone, Copy)]
 pub struct SystemClock {
-    start: std::time::Instant,
+    start: Duration,
 }
 
 impl SystemClock {
     /// A clock that counts from now.
-    #[expect(clippy::disallowed_methods, reason = "the one home of the real clocks")]
     pub fn new() -> Self {
-        Self { start: std::time::Instant::now() }
+        Self { start: since_boot() }
     }
 }
 
@@ -40,8 +41,16 @@ impl Clock for SystemClock {
     }
 
     fn monotonic(&self) -> Duration {
-        self.start.elapsed()
+        since_boot().saturating_sub(self.start)
     }
+}
+
+/// `std`'s monotonic clock stands still while the machine is suspended (`clock_gettime(2)`): a leader would wake up
+/// believing in a lease that ended long ago.
+fn since_boot() -> Duration {
+    let time = clock_gettime(ClockId::Boottime);
+    let seconds = u64::try_from(time.tv_sec).unwrap_or_default();
+    Duration::new(seconds, u32::try_from(time.tv_nsec).unwrap_or_default())
 }
 
 /// tokio's clock on top of a fixed date: stands still and jumps with a paused runtime, so that a
@@ -67,5 +76,18 @@ impl Clock for TokioClock {
 
     fn monotonic(&self) -> Duration {
         self.start.elapsed()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_monotonic_clock_counts_from_its_making() {
+        let clock = SystemClock::new();
+        let first = clock.monotonic();
+        assert!(first < Duration::from_secs(60), "{first:?}");
+        assert!(clock.monotonic() >= first);
     }
 }

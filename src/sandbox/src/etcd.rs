@@ -244,10 +244,36 @@ impl Etcd {
         self.child.wait().await
     }
 
+    /// Kills it with SIGKILL, and returns when it is gone.
+    pub async fn kill(mut self) {
+        let Some(session) = self.session.take() else { return };
+        session.kill(KILL_LIMIT).await;
+        let _reaped = tokio::time::timeout(KILL_LIMIT, self.child.wait()).await;
+        if let Some(supervisor) = &self.supervisor {
+            supervisor.remove(session);
+        }
+    }
+
+    /// Stops it for a while (SIGSTOP): it takes connections, and answers nothing.
+    pub fn pause(&self) {
+        if let Some(session) = self.session {
+            session.signal(Signal::STOP);
+        }
+    }
+
+    /// Lets it go on.
+    pub fn resume(&self) {
+        if let Some(session) = self.session {
+            session.signal(Signal::CONT);
+        }
+    }
+
     /// Ends it: SIGTERM, and SIGKILL if that is not enough.
     pub async fn stop(mut self) {
         let Some(session) = self.session.take() else { return };
         session.signal(Signal::TERM);
+        // What was stopped has to wake up to end.
+        session.signal(Signal::CONT);
         if tokio::time::timeout(GRACE, self.child.wait()).await.is_err() {
             session.signal(Signal::KILL);
             let _reaped = tokio::time::timeout(KILL_LIMIT, self.child.wait()).await;

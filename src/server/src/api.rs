@@ -14,7 +14,7 @@ use prometheus_client::registry::Registry;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
-use crate::program::Program;
+use crate::{controllers::Stands, program::Program};
 
 /// Engine versions that this installation can run, by engine.
 pub type Catalogue = BTreeMap<Engine, BTreeSet<String>>;
@@ -72,6 +72,8 @@ pub struct ApiState {
     pub config: ApiConfig,
     /// The binary that agents may fetch, if any.
     pub program: Option<Arc<Program>>,
+    /// How the controller stands that this API belongs to, if any.
+    pub stands: Option<Stands>,
     pub(crate) requests: Arc<Semaphore>,
     pub(crate) watches: Arc<Semaphore>,
 }
@@ -95,6 +97,7 @@ impl ApiState {
             registry,
             shutdown,
             program: None,
+            stands: None,
             requests: Arc::new(Semaphore::new(config.max_requests)),
             watches: Arc::new(Semaphore::new(config.max_watches)),
             config,
@@ -105,6 +108,13 @@ impl ApiState {
     #[must_use]
     pub fn with_program(mut self, program: Option<Arc<Program>>) -> Self {
         self.program = program;
+        self
+    }
+
+    /// The same, of a controller that tells how it stands.
+    #[must_use]
+    pub fn with_standing(mut self, stands: Stands) -> Self {
+        self.stands = Some(stands);
         self
     }
 

@@ -135,6 +135,7 @@ pub(crate) async fn delete(
         let now = (state.now)();
         let id = task_id(&name, TaskKind::Destroy, now);
         let task = Task {
+            version: overlord_api::VALUES_VERSION,
             kind: TaskKind::Destroy,
             cluster: name.clone(),
             params: std::collections::BTreeMap::new(),

@@ -29,6 +29,10 @@ impl ApiError {
         error
     }
 
+    pub(crate) fn into_message(self) -> String {
+        self.view.message
+    }
+
     const fn status(&self) -> StatusCode {
         match self.view.code {
             ErrorCode::BadRequest => StatusCode::BAD_REQUEST,
@@ -40,7 +44,8 @@ impl ApiError {
             ErrorCode::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             ErrorCode::Invalid => StatusCode::UNPROCESSABLE_ENTITY,
             ErrorCode::Busy => StatusCode::TOO_MANY_REQUESTS,
-            ErrorCode::StoreUnavailable => StatusCode::SERVICE_UNAVAILABLE,
+            ErrorCode::StoreUnavailable | ErrorCode::NoLeader => StatusCode::SERVICE_UNAVAILABLE,
+            ErrorCode::LeaderUnreachable => StatusCode::BAD_GATEWAY,
             ErrorCode::Timeout => StatusCode::GATEWAY_TIMEOUT,
             ErrorCode::Internal => StatusCode::INTERNAL_SERVER_ERROR,
         }
@@ -60,8 +65,16 @@ impl From<overlord_store::Error> for ApiError {
         let (code, hint) = match &error {
             Error::Unavailable { .. } => (
                 ErrorCode::StoreUnavailable,
-                "check that etcd runs at these endpoints; what was asked for may or may not have been written, \
-                 asking again is safe",
+                "nothing was written; check that etcd runs at these endpoints and most of its members are up",
+            ),
+            Error::Unanswered { .. } => (
+                ErrorCode::StoreUnavailable,
+                "what was asked for may or may not have been written, asking again is safe; check that etcd runs \
+                 at these endpoints and most of its members are up",
+            ),
+            Error::WentBack { .. } => (
+                ErrorCode::StoreUnavailable,
+                "ask again; if etcd was restored from a backup, the controllers' conditions say what to do",
             ),
             Error::NoSpace(_) => (
                 ErrorCode::StoreUnavailable,

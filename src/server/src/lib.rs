@@ -4,6 +4,7 @@
 mod api;
 mod clusters;
 mod collection;
+mod controllers;
 mod error;
 mod extract;
 mod program;
@@ -14,6 +15,7 @@ pub mod view;
 mod watch;
 
 pub use api::{ApiConfig, ApiState, Catalogue, Now};
+pub use controllers::{Stands, WARNING};
 pub use extract::REQUESTED_BY;
 pub use program::Program;
 pub use router::{router, serve};

@@ -23,7 +23,7 @@ impl<T: DeserializeOwned> Stored<T> {
     }
 
     fn decode(key: &str, bytes: &[u8], mod_revision: i64) -> Self {
-        match serde_json::from_slice(bytes) {
+        match overlord_api::read_value(bytes) {
             Ok(value) => Self { value: Some(value), error: None, mod_revision },
             Err(error) => Self { value: None, error: Some(format!("{key}: {error}")), mod_revision },
         }

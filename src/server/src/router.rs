@@ -14,7 +14,6 @@ use axum::{
     response::{IntoResponse as _, Response},
     routing::{get, patch, post},
 };
-use overlord_api::{Leader, keys};
 use tokio::{net::TcpListener, time};
 use tokio_util::sync::CancellationToken;
 
@@ -22,10 +21,11 @@ use crate::{
     api::ApiState,
     clusters::{self, cluster_name, unknown_cluster},
     collection::Collection,
+    controllers,
     error::ApiError,
     extract::WatchQuery,
-    program, read, tasks,
-    view::{ErrorCode, ListView, ReadyView, VersionView},
+    program, tasks,
+    view::{ErrorCode, ListView, VersionView},
     watch,
 };
 
@@ -43,12 +43,15 @@ pub fn router(state: ApiState) -> Router {
         .route("/clusters/{name}/revisions", get(list_revisions))
         .route("/instances", get(list_instances))
         .route("/tasks", get(list_tasks).merge(post(tasks::post)))
-        .route("/executor/{sha256}/overlord", get(program::get))
-        .route("/tasks/{id}", get(get_task).merge(patch(tasks::patch)));
+        .route("/tasks/{id}", get(get_task).merge(patch(tasks::patch)))
+        .layer(middleware::from_fn_with_state(state.clone(), controllers::warn))
+        .route("/controllers", get(controllers::list))
+        .route("/leader", get(controllers::leader))
+        .route("/executor/{sha256}/overlord", get(program::get));
     Router::new()
         .nest("/v1", v1)
         .route("/healthz", get(|| async { "ok\n" }))
-        .route("/readyz", get(readyz))
+        .route("/readyz", get(controllers::ready))
         .route("/metrics", get(metrics))
         .route("/version", get(version))
         .fallback(no_such_path)
@@ -267,16 +270,6 @@ async fn get_task(
 ) -> Result<Response, ApiError> {
     tasks::check_id(&id)?;
     one(state, query, Collection::Task(id.clone()), &id, || tasks::unknown_task(&id)).await
-}
-
-async fn readyz(State(state): State<ApiState>) -> Response {
-    let leader: Result<read::Stored<Leader>, _> = read::json(&*state.store, keys::LEADER).await;
-    match leader {
-        Ok(leader) => {
-            Json(ReadyView { ready: true, leader: leader.value.map(|leader| leader.id) }).into_response()
-        }
-        Err(error) => ApiError::from(error).into_response(),
-    }
 }
 
 async fn version(State(state): State<ApiState>) -> Json<VersionView> {

@@ -1,7 +1,10 @@
 //! The JSON that the API takes and answers with. Field names are interfaces; the command line reads
 //! the same types.
 
-use overlord_api::{Address, Event, Info, Kind, Record, Revision, Status, Task, TaskDesired, TaskStatus};
+use jiff::Timestamp;
+use overlord_api::{
+    Address, Event, Info, Kind, Record, Revision, Role, Status, Task, TaskDesired, TaskStatus,
+};
 use serde::{Deserialize, Serialize};
 
 /// The answer to a listing.
@@ -195,11 +198,64 @@ pub struct VersionView {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ReadyView {
-    /// Whether the store answers.
+    /// Whether this controller can serve: etcd answers. The status of the answer says the same.
     pub ready: bool,
     /// The leading controller's id, when there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub leader: Option<String>,
+    /// What this controller is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub role: Option<Role>,
+    /// `etcd`, `view` (what this controller knows of etcd), `leader`, `mesos` (as the leader says).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub checks: Vec<CheckView>,
+}
+
+/// One thing that was looked at.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CheckView {
+    /// What.
+    pub name: String,
+    /// Whether it is as it should be.
+    pub ok: bool,
+    /// How it is, for people.
+    pub message: String,
+}
+
+impl CheckView {
+    pub(crate) fn good(name: &str, message: impl Into<String>) -> Self {
+        Self { name: name.to_owned(), ok: true, message: message.into() }
+    }
+
+    pub(crate) fn bad(name: &str, message: impl Into<String>) -> Self {
+        Self { name: name.to_owned(), ok: false, message: message.into() }
+    }
+}
+
+/// One controller.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ControllerView {
+    /// Its name: host, process id, start time.
+    pub id: String,
+    /// What it is.
+    pub role: Role,
+    /// Where its API answers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub api: Option<String>,
+    /// The version of its program.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub program: Option<String>,
+    /// Since when it runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<Timestamp>,
+    /// The leader: the number of its term.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub epoch: Option<i64>,
+    /// Why its entry cannot be read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
 }
 
 /// The body of every answer that is no success.
@@ -273,6 +329,10 @@ pub enum ErrorCode {
     Busy,
     /// 503: etcd does not answer.
     StoreUnavailable,
+    /// 503: no controller leads.
+    NoLeader,
+    /// 502: only the leader can tell, and it does not answer.
+    LeaderUnreachable,
     /// 504: it took too long.
     Timeout,
     /// 500: a fault of the server.

@@ -45,6 +45,12 @@ pub struct Leadership {
     renewals: JoinSet<()>,
 }
 
+/// The right to act as the leader, asked right before an act. Clones share it.
+#[derive(Debug, Clone)]
+pub struct License {
+    term: Arc<Term>,
+}
+
 /// What the renewing task and its owner share.
 #[derive(Debug)]
 struct Term {
@@ -149,7 +155,7 @@ impl Candidate {
             Ok(Committed::Yes(epoch)) => return Ok(Attempt::Won(lease, epoch)),
             Ok(Committed::No(_)) | Err(Error::LeaseGone(_)) => Ok(Attempt::Taken),
             // It may have happened: the lease in the key says so.
-            Err(Error::Unavailable { .. }) => match self.store.get(&self.key).await {
+            Err(Error::Unanswered { .. }) => match self.store.get(&self.key).await {
                 Ok(found) => match found.entries.first() {
                     Some(entry) if entry.lease == lease => {
                         return Ok(Attempt::Won(lease, entry.create_revision));
@@ -227,12 +233,30 @@ impl Leadership {
         self.term.over.cancelled().await;
     }
 
+    /// The right to act, for those who act in the leader's name. It ends with this leadership.
+    pub fn license(&self) -> License {
+        License { term: Arc::clone(&self.term) }
+    }
+
     /// Gives the key back, so that another candidate wins at once.
     pub async fn resign(mut self) -> Result<(), Error> {
         // First stop acting as the leader, then let others lead.
         self.term.over.cancel();
         self.renewals.shutdown().await;
         self.store.lease_revoke(self.lease).await
+    }
+}
+
+impl License {
+    /// Whether the lease surely still runs. Read from the clock, so that a process which was stopped and goes
+    /// on sees its end before any timer of its own has told of it.
+    pub fn is_valid(&self) -> bool {
+        self.term.is_valid()
+    }
+
+    /// Resolves when it is over.
+    pub async fn lost(&self) {
+        self.term.over.cancelled().await;
     }
 }
 
@@ -362,6 +386,17 @@ mod tests {
         assert_eq!(store.get("/leader").await.unwrap().entries.len(), 1, "the lease still runs");
         sleep(TTL).await;
         assert!(store.get("/leader").await.unwrap().entries.is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_license_ends_with_its_leadership() {
+        let (store, clock) = world();
+        let leader = candidate(&store, &clock, "a").campaign(&CancellationToken::new()).await.unwrap();
+        let license = leader.license();
+        assert!(license.is_valid());
+        leader.resign().await.unwrap();
+        assert!(!license.is_valid());
+        license.lost().await;
     }
 
     #[tokio::test(start_paused = true)]

@@ -7,13 +7,32 @@ use crate::{Fence, Revision};
 /// A failed call to the store.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// No endpoint answers, or not in time. For a commit: it may or may not have happened.
+    /// No endpoint takes the call, or a read is not answered in time: nothing was written. Nobody listens,
+    /// or those who do have no quorum. Try again later.
     #[error("etcd is unavailable at {endpoints}: {message}")]
     Unavailable {
         /// The endpoints that were tried.
         endpoints: String,
         /// What the last one said.
         message: String,
+    },
+    /// A commit was sent and not answered, or not in time: it may or may not have happened, and may even
+    /// happen later. Read what is there before writing again.
+    #[error("etcd did not answer a write at {endpoints}, which may have happened or not: {message}")]
+    Unanswered {
+        /// The endpoints that were tried.
+        endpoints: String,
+        /// What the last one said.
+        message: String,
+    },
+    /// The store is older than what was read of it before: it was restored from a backup, or is another
+    /// one. Views of it must be read anew, and nobody knows what the lost time brought.
+    #[error("etcd went back from revision {known} to {found}")]
+    WentBack {
+        /// What had been seen.
+        known: Revision,
+        /// What it has now.
+        found: Revision,
     },
     /// The fence does not hold: another leader took over, or the lease ended. Nothing was written.
     #[error("fenced off: {0} is not the leader any more")]
@@ -32,7 +51,9 @@ pub enum Error {
     /// The lease is unknown or has ended.
     #[error("lease {0:x} is gone")]
     LeaseGone(crate::LeaseId),
-    /// etcd is out of space (quota exceeded) and takes no writes.
+    /// etcd is out of space (`--quota-backend-bytes`) and refuses whatever puts a key, and new leases; reads,
+    /// deletes and renewals go on. Nothing was written. A person compacts, defragments or raises the quota,
+    /// then clears the alarm: `etcdctl alarm disarm`.
     #[error("etcd is out of space: {0}")]
     NoSpace(String),
     /// Not allowed with these credentials.

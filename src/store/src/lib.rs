@@ -13,11 +13,11 @@ use std::{fmt::Debug, time::Duration};
 
 use async_trait::async_trait;
 pub use error::Error;
-pub use etcd::{EtcdConfig, EtcdStore, TlsConfig};
+pub use etcd::{EtcdConfig, EtcdStore, Pages, TlsConfig};
 pub use fence::Fence;
 pub use lease::LeaseId;
-pub use memory::MemoryStore;
-pub use overlord_reconcile::{Change, Changes, Entry, Listing, Revision};
+pub use memory::{MemoryStore, Snapshot};
+pub use overlord_reconcile::{Change, Changes, Clock, Entry, Listing, Revision, TokioClock};
 pub use source::PrefixSource;
 pub use txn::{Committed, Compare, Txn, Write};
 
@@ -41,10 +41,10 @@ pub trait Store: Debug + Send + Sync + 'static {
 
     /// Streams changes of keys with the prefix after revision `after`. Survives reconnection inside
     /// where that is possible without a gap. That `after` is compacted shows in the stream, as its
-    /// last item; so does a store that stays away for long.
+    /// last item; so does a store that stays away for long, and one that is older than what was read.
     async fn watch(&self, prefix: &str, after: Revision) -> Result<Changes, Error>;
 
-    /// Commits all writes if all compares hold, else nothing.
+    /// Commits all writes if all compares hold, else nothing. [`Error::Unanswered`] leaves open which.
     async fn commit(&self, txn: Txn) -> Result<Committed, Error>;
 
     /// Makes a lease of `ttl` (whole seconds, at least 1).

@@ -1,6 +1,7 @@
 //! Writes all over a cluster for as long as it is let, and remembers what was confirmed.
 
 use std::{
+    ops::Range,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -26,7 +27,10 @@ const SLOTS: usize = 4;
 const WAIT: Duration = Duration::from_millis(100);
 
 /// Milliseconds between two writes of a lane.
-const PAUSE: std::ops::Range<u64> = 1..8;
+const PAUSE: Range<u64> = 1..8;
+
+/// The same for a writer that runs beside much else.
+const LONG_PAUSE: Range<u64> = 20..60;
 
 /// Writes of a lane, at most.
 const MOST: u64 = 100_000;
@@ -51,6 +55,7 @@ struct Lane {
     /// Hash tags with their slots.
     tags: Vec<(String, u16)>,
     client: ClusterClient,
+    pause: Range<u64>,
     rng: SmallRng,
     clock: SystemClock,
 }
@@ -59,6 +64,15 @@ impl Writer {
     /// Begins to write to a cluster of so many shards. `name` begins the keys: no two writers to one
     /// cluster may have the same.
     pub fn start(name: &str, seed: u64, shards: u16, nodes: &[String]) -> Self {
+        Self::paced(name, seed, shards, nodes, PAUSE)
+    }
+
+    /// The same, with longer pauses.
+    pub fn start_gently(name: &str, seed: u64, shards: u16, nodes: &[String]) -> Self {
+        Self::paced(name, seed, shards, nodes, LONG_PAUSE)
+    }
+
+    fn paced(name: &str, seed: u64, shards: u16, nodes: &[String], pause: Range<u64>) -> Self {
         let mut rng = SmallRng::seed_from_u64(seed);
         let clock = SystemClock::new();
         let stopped = Arc::new(AtomicBool::new(false));
@@ -77,6 +91,7 @@ impl Writer {
                     shard,
                     tags,
                     client: ClusterClient::new(nodes, rng.random()),
+                    pause: pause.clone(),
                     rng: SmallRng::seed_from_u64(rng.random()),
                     clock,
                 };
@@ -154,7 +169,7 @@ impl Lane {
                 history.unconfirmed += 1;
                 history.last_fault = format!("write {n} to shard {} at {at:.3?}: {fault}", self.shard);
             }
-            tokio::time::sleep(Duration::from_millis(self.rng.random_range(PAUSE))).await;
+            tokio::time::sleep(Duration::from_millis(self.rng.random_range(self.pause.clone()))).await;
         }
         history
     }

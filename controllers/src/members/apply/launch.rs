@@ -12,7 +12,7 @@ use overlord_api::{
 use overlord_engines::cluster::{NodeId, Seed};
 use overlord_mesos::{
     CallError, resources,
-    v1::{AgentId, TaskId, scheduler::Operation},
+    v1::{AgentId, Source, TaskId, TaskState, TaskStatus, scheduler::Operation},
 };
 use overlord_placement::{Bus, Placed, Placement, Request};
 
@@ -21,6 +21,7 @@ use crate::{
     at_hand::{Least, Wish},
     events::Happening,
     identity::{alias, mesos_task_id},
+    instances::absorb,
     launcher::{Grant, Group, Wanted},
     ledger::{Batch, Expect, LedgerError, Seen},
     members::{
@@ -73,8 +74,15 @@ impl Apply<'_> {
     /// Places and launches as many of `launches` as the offers at hand allow.
     pub(super) async fn launch(&mut self, launches: &[&Launch]) -> Result<(), LedgerError> {
         if launches.is_empty() {
-            self.shared.launcher.content(self.cluster);
-            self.shared.memo(self.cluster, |memo| memo.unplaceable = None);
+            let waits = self.shared.memo(self.cluster, |memo| {
+                if !memo.undecided {
+                    memo.unplaceable.clone_from(&memo.no_room);
+                }
+                memo.undecided || memo.no_room.is_some()
+            });
+            if !waits {
+                self.shared.launcher.content(self.cluster);
+            }
             return Ok(());
         }
         if let Some(shape) = shape_of(self.spec) {
@@ -283,7 +291,7 @@ impl Apply<'_> {
             settings: &shared.settings,
             cluster: self.cluster,
             data_root: &grant.data_root,
-            store_revision: self.record.revision,
+            store: shared.high_water.mark_of(self.record.revision),
         };
         let mut rest = resources::combine(&grant.offers).unwrap_or_default();
         let mut task_infos = Vec::with_capacity(infos.len());
@@ -316,16 +324,43 @@ impl Apply<'_> {
                 if let CallError::StaleOffer { offer } = &error {
                     grant.void(offer);
                 }
-                let now = shared.clock.monotonic();
-                for info in infos {
-                    let (task, agent) =
-                        (TaskId::new(info.mesos_task_id.as_str()), AgentId::new(info.agent_id.as_str()));
-                    shared.sync.heard(&task);
-                    shared.sync.ask(now, task, Some(agent));
+                if error.may_have_arrived() {
+                    self.ask_at_once(infos);
+                } else {
+                    self.drop_intents(infos, &error).await;
                 }
             }
         }
         shared.launcher.accepted(&grant.role);
+    }
+
+    /// Whether these were launched, Mesos must say.
+    fn ask_at_once(&self, infos: &[Info]) {
+        let now = self.shared.clock.monotonic();
+        for info in infos {
+            let (task, agent) =
+                (TaskId::new(info.mesos_task_id.as_str()), AgentId::new(info.agent_id.as_str()));
+            self.shared.sync.heard(&task);
+            self.shared.sync.ask(now, task, Some(agent));
+        }
+    }
+
+    /// These were surely not launched: that is stored as if Mesos had said it. It would be asked in vain when the agent
+    /// is gone with its offers: "unknown" is no answer then. Who leads no more stores nothing.
+    async fn drop_intents(&self, infos: &[Info], error: &CallError) {
+        let dropped = infos.iter().map(|info| TaskStatus {
+            task_id: TaskId::new(info.mesos_task_id.as_str()),
+            agent_id: Some(AgentId::new(info.agent_id.as_str())),
+            source: Some(Source::Master),
+            // What a master says of offers that are void.
+            reason: Some(String::from("REASON_INVALID_OFFERS")),
+            message: Some(format!("it was not launched: {error}")),
+            state: TaskState::Dropped,
+            ..TaskStatus::default()
+        });
+        if let Err(error) = absorb(self.shared, dropped.collect()).await {
+            tracing::warn!(cluster = %self.cluster, %error, "not stored that nothing was launched");
+        }
     }
 
     /// The value of a new intent.
@@ -366,8 +401,10 @@ impl Apply<'_> {
             self.shared.mesos.framework_id().map(|id| id.value).or_else(|| record.framework.take());
         record.next_member = record.next_member.max(member.saturating_add(1));
         let previous = old.map(|old| &old.info.desired);
+        // A spec that fails everywhere does so on each new host too; a host that was lost says nothing of the next.
+        let fails = |old: &&Instance| same.is_some() || old.info.observed.state == State::Failed;
         let mut observed = Observed {
-            failures: same.map_or(0, |same| same.observed.failures),
+            failures: old.filter(fails).map_or(0, |old| old.info.observed.failures),
             refusals: old.map_or(0, |old| old.info.observed.refusals),
             ..Observed::pending(self.shared.clock.now())
         };
@@ -398,6 +435,7 @@ impl Apply<'_> {
             on_disk: self.spec.deletion.on_disk,
             on_agent_loss: self.spec.recovery.on_agent_loss,
             launches,
+            template: Some(self.shared.settings.template()),
             desired: Desired {
                 state: State::Running,
                 config: previous.map_or(1, |desired| desired.config.saturating_add(1)),
@@ -429,7 +467,7 @@ pub(super) fn request(spec: &Spec, launch: &Launch) -> Request {
     }
 }
 
-pub(super) fn placed(info: &Info) -> Placed {
+pub(crate) fn placed(info: &Info) -> Placed {
     Placed {
         member: info.member,
         address: info.address(),

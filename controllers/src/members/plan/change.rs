@@ -63,7 +63,7 @@ impl<'a> Planner<'a> {
         }
         // Nothing is removed or restarted while an instance is not known, or the masters cannot elect.
         let no_quorum = self.plan.conditions.iter().any(|(kind, ..)| *kind == ConditionType::QuorumLost);
-        if !self.input.damaged.is_empty() || no_quorum {
+        if self.is_unsure() || no_quorum {
             return;
         }
         for instance in excess {
@@ -93,6 +93,9 @@ impl<'a> Planner<'a> {
         if info.resources != spec.resources {
             return Standing::Anew("the resources change");
         }
+        if self.input.renew && info.template.as_deref() != Some(self.input.template) {
+            return Standing::Anew("its executor was started with other settings");
+        }
         // Validation renders first; a spec accepted by an older build may still fail here.
         let Ok(text) = self.render(info.address(), info.bus_port) else { return Standing::Refused };
         if instance.conf != Some(digest(text.as_bytes())) {
@@ -111,6 +114,12 @@ impl<'a> Planner<'a> {
             return Standing::Accepting;
         }
         if info.observed.restart_needed { Standing::Restart } else { Standing::Updated }
+    }
+
+    /// Whether a change is at work that restarts the member or launches it anew.
+    pub(crate) fn is_to_be_restarted(&self, instance: &'a Instance) -> bool {
+        matches!(self.input.control, Control::Run { .. })
+            && matches!(self.standing(instance), Standing::Restart | Standing::Restarting | Standing::Anew(_))
     }
 
     /// The text that a member's process should have.
@@ -307,6 +316,7 @@ impl<'a> Planner<'a> {
             );
             return;
         }
+        due = self.with_room(due);
         if let Some(shape) = shape_of(self.input.spec) {
             due = self.in_turn(shape, due);
         }
@@ -333,6 +343,34 @@ impl<'a> Planner<'a> {
                 }),
             }
         }
+    }
+
+    /// Those who get no more than they have, or for whom there is room: nobody is stopped for a place that does not
+    /// exist.
+    fn with_room<'s>(&mut self, mut due: Vec<Due<'a, 's>>) -> Vec<Due<'a, 's>> {
+        let wants = self.input.spec.resources;
+        due.retain(|(instance, standing)| {
+            let (info, has) = (&instance.info, instance.info.resources);
+            let grows =
+                wants.cpu_millis > has.cpu_millis || wants.memory > has.memory || wants.disk > has.disk;
+            if !grows || !matches!(standing, Standing::Anew(_)) {
+                return true;
+            }
+            let (member, address) = (info.member, info.address());
+            self.plan.room.insert(address);
+            match self.input.room.get(&address) {
+                Some(None) => return true,
+                Some(Some(why)) => {
+                    let why =
+                        format!("member {member} at {address} goes on as it is until there is room: {why}");
+                    self.wait(member, why, None);
+                }
+                // Planned again with the answer.
+                None => {}
+            }
+            false
+        });
+        due
     }
 
     /// The members of a cluster of masters and replicas that may be restarted now: none unless all is well with

@@ -64,7 +64,7 @@ impl<'a> Planner<'a> {
         let missing = self.plan.progress.wanted.saturating_sub(have);
         self.plan.progress.launching += missing;
         // An instance that cannot be read may well be one of them.
-        if matches!(self.input.control, Control::Hold { .. }) || !self.input.damaged.is_empty() {
+        if matches!(self.input.control, Control::Hold { .. }) || self.is_unsure() {
             return;
         }
         // A number is never given twice; until all were there once, those that were lost on the way are filled in.
@@ -255,6 +255,9 @@ impl<'a> Planner<'a> {
 
     pub(crate) fn launch(&mut self, member: u32, place: Place) {
         self.plan.progress.launching += 1;
+        if let Some((_, task)) = self.input.strangers.iter().find(|(stranger, _)| *stranger == member) {
+            return self.wait(member, format!("member {member} is not launched beside {task}"), None);
+        }
         self.plan.steps.push(Step::Launch(Launch { member, place }));
     }
 }

@@ -11,7 +11,11 @@ use overlord_api::{Address, DeletionMark, Info, OnDisk, Persistence, Record, Res
 use proptest::prelude::*;
 
 mod refused;
+mod room;
+mod rules;
+mod unrecorded;
 
+use self::rules::check_rules;
 use super::{Control, Input, Plan, Sent, plan, render};
 use crate::{
     Known, digest,
@@ -29,9 +33,12 @@ struct World {
     record: Record,
     instances: Vec<Instance>,
     keys: BTreeMap<Address, Known<u64>>,
+    room: BTreeMap<Address, Option<String>>,
     sent: Sent,
     unconfirmed: BTreeSet<String>,
     damaged: Vec<(String, String)>,
+    strangers: Vec<(u32, String)>,
+    renew: bool,
     control: Control,
     now: Timestamp,
 }
@@ -46,22 +53,38 @@ impl World {
             record: samples::record(members),
             instances,
             keys: BTreeMap::new(),
+            room: BTreeMap::new(),
             sent: Sent::default(),
             unconfirmed: BTreeSet::new(),
             damaged: Vec::new(),
+            strangers: Vec::new(),
+            renew: false,
             control: Control::Run { promoted: false },
             now: samples::at(60),
         }
     }
 
+    /// The plan in a world with room for everybody, but where it is said otherwise.
     fn plan(&self) -> Plan {
+        let mut room = self.room.clone();
+        for address in self.plan_with(&room).room {
+            room.entry(address).or_insert(None);
+        }
+        self.plan_with(&room)
+    }
+
+    fn plan_with(&self, room: &BTreeMap<Address, Option<String>>) -> Plan {
         let cluster = samples::cluster();
         plan(&Input {
+            strangers: &self.strangers,
+            template: "now",
+            renew: self.renew,
             cluster: &cluster,
             spec: &self.spec,
             record: &self.record,
             instances: &self.instances,
             keys: &self.keys,
+            room,
             sent: &self.sent,
             sight: None,
             settled: false,
@@ -537,51 +560,4 @@ proptest! {
             prop_assert_eq!(distinct.len(), world.instances.len(), "one instance a member");
         }
     }
-}
-
-/// What no plan may do.
-fn check_rules(world: &World, plan: &Plan) {
-    let launched: Vec<u32> = launches(plan).into_iter().map(|(member, _)| member).collect();
-    let distinct: std::collections::BTreeSet<&u32> = launched.iter().collect();
-    assert_eq!(distinct.len(), launched.len(), "a member is launched once");
-    for step in &plan.steps {
-        match step {
-            Step::Launch(Launch { member, place }) => {
-                let living = world.instances.iter().any(|i| {
-                    i.info.member == *member
-                        && i.info.desired.state != State::Gone
-                        && !matches!(i.info.observed.state, State::Failed | State::Gone | State::Unreachable)
-                });
-                assert!(!living, "member {member} is launched beside itself ({place:?})");
-            }
-            Step::Kill { address, .. } => {
-                let info = &world.instances.iter().find(|i| i.info.address() == *address).unwrap().info;
-                assert_ne!(info.desired.state, State::Running, "killed without being recorded to end");
-            }
-            _ => {}
-        }
-    }
-    // The budget is for the members that stay.
-    let staying: std::collections::BTreeSet<u32> = world
-        .instances
-        .iter()
-        .filter(|i| i.info.desired.state != State::Gone)
-        .map(|i| i.info.member)
-        .take(world.spec.shape.members() as usize)
-        .collect();
-    let down = world
-        .instances
-        .iter()
-        .filter(|i| staying.contains(&i.info.member) && i.info.desired.state != State::Gone)
-        .filter(|i| i.info.observed.state != State::Running)
-        .count();
-    let taken = plan
-        .steps
-        .iter()
-        .filter(|step| matches!(step, Step::Restart { .. } | Step::Retire { relaunch: true, .. }))
-        .count();
-    assert!(
-        taken == 0 || down + taken <= world.spec.update.max_unavailable as usize,
-        "budget broken: {plan:?}"
-    );
 }

@@ -176,6 +176,7 @@ impl Keeper {
         self.probes = self.probes.saturating_add(1);
         let silence = match health {
             Ok(health) if health.serving => {
+                self.notes.trouble.clone_from(&health.detail);
                 self.role_is(health);
                 self.disarm(Timer::Silent);
                 self.notes.silence.clear();
@@ -323,6 +324,7 @@ impl Keeper {
         self.disarm(Timer::Healthy);
         self.disarm(Timer::Silent);
         self.notes.silence.clear();
+        self.notes.trouble.clear();
         self.role_is(Health::default());
         self.deaths += 1;
         let limit = if self.served { self.limits.restart_limit } else { self.limits.start_limit };

@@ -95,6 +95,8 @@ pub(crate) enum Input {
     Shutdown,
     /// The controller wrote our keys.
     Nudge,
+    /// The same, and it shall say how it is although nothing has changed.
+    Speak,
     /// The agent took our subscription; `all_told` when no report waits for it.
     Subscribed { all_told: bool },
     /// There was no subscription for as long as the agent may be away.
@@ -228,6 +230,8 @@ struct Notes {
     gate: String,
     config: String,
     silence: String,
+    /// What is wrong although it serves.
+    trouble: String,
 }
 
 /// The reads of the keys, one at a time.
@@ -350,6 +354,10 @@ impl Keeper {
             Input::Kill { task_id, grace } => self.on_kill(&task_id, grace),
             Input::Shutdown => self.on_shutdown(),
             Input::Nudge => self.on_nudge(),
+            Input::Speak => {
+                self.forget_told();
+                self.on_nudge();
+            }
             Input::Subscribed { all_told } => self.on_subscribed(all_told),
             Input::AgentLost(loss) => self.on_agent_lost(loss),
             Input::Disowned(words) => self.on_disowned(&words),
@@ -482,15 +490,22 @@ impl Keeper {
         let notes = match &self.ending {
             Some(Ending::Failed(why)) => why.clone(),
             Some(Ending::Killed | Ending::Shutdown) | None => {
-                let notes = [&self.notes.silence, &self.notes.gate, &self.notes.config, &self.notes.life];
+                let Notes { life, gate, config, silence, trouble } = &self.notes;
+                let notes = [trouble, silence, gate, config, life];
                 let notes: Vec<&str> =
                     notes.into_iter().map(String::as_str).filter(|note| !note.is_empty()).collect();
                 notes.join("; ")
             }
         };
         report::cut(&notes, report::MAX_MESSAGE).clone_into(&mut report.message);
+        report.cluster = Some(task.cluster.clone());
+        if let Some(instance) = &self.instance {
+            report.address = Some(instance.address);
+            report.bus_port = instance.node.map(|node| node.bus_port);
+            report.engine_version = Some(instance.engine_version.clone());
+        }
         let status = Status { state, report };
-        if self.sent.as_ref() != Some(&status) {
+        if !self.sent.as_ref().is_some_and(|sent| sent.tells_the_same(&status)) {
             self.effects.push(Effect::Report { task_id: task.id.clone(), status: status.clone() });
             self.sent = Some(status);
         }

@@ -327,6 +327,21 @@ fn a_start_waits_for_a_change_that_is_being_applied() {
 }
 
 #[test]
+fn a_server_with_a_full_disk_goes_on_and_says_so() {
+    let mut story = Story::serving();
+    let detail = format!("{}: its last snapshot failed", overlord_api::DISK_TROUBLE);
+    story.probed(Ok(Health { detail: detail.clone(), ..healthy() }));
+    let (state, report) = story.last();
+    assert_eq!(
+        (state, report.state, report.message.as_str()),
+        (TaskState::Running, State::Running, &*detail)
+    );
+    assert!(!story.signals(Signal::Terminate) && !story.signals(Signal::Kill));
+    story.probed(Ok(healthy()));
+    assert_eq!(story.last().1.message, "");
+}
+
+#[test]
 fn a_silent_server_is_reported_as_not_serving_and_left_alone() {
     let mut story = Story::serving();
     story.probed(Err("timed out".to_owned()));

@@ -1,10 +1,9 @@
 //! The real [`Machine`]: this host's files, processes and ports.
 
 mod console;
-mod dump;
 mod files;
-mod gate;
 mod install;
+mod node_dir;
 mod process;
 mod procfs;
 mod workdir;
@@ -19,14 +18,14 @@ use std::{
 use async_trait::async_trait;
 use jiff::Timestamp;
 use overlord_api::Address;
-use overlord_engines::{AdminError, Change, EngineAdmin, Health, ServerConf, command, connect};
+use overlord_engines::{Change, Dialler, Health, ServerConf, command};
 use tokio::sync::Mutex;
 
 pub use self::install::Install;
-use self::{files::Lock, process::Alive};
+use self::{files::Lock, node_dir::NodeDir, process::Alive};
 use crate::{
-    Clearance, Disposal, Instance, Layout, LiveError, Machine, MachineError, NoAnswer, Signal, StartRequest,
-    Started, machine::chain, meta::Meta,
+    Clearance, Connection, Disposal, Instance, Layout, LiveError, Machine, MachineError, NoAnswer, Signal,
+    StartRequest, Started, gate, machine::chain, meta::Meta, workdir::set_stale_dump_aside,
 };
 
 /// How long the executor that had the port before may take to clean up.
@@ -35,15 +34,6 @@ const LOCK_PATIENCE: Duration = Duration::from_secs(30);
 /// How long a server that was killed may take to let go of its port, and how often that is looked at.
 const EXIT_PATIENCE: Duration = Duration::from_secs(5);
 const EXIT_POLL: Duration = Duration::from_millis(20);
-
-/// Time for connecting to the server, and for one question.
-const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
-
-/// The same for setting directives.
-const SET_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// How our connections are called in the server's client list.
-const CLIENT_NAME: &str = "overlord:executor";
 
 /// This host.
 pub struct LinuxMachine {
@@ -54,8 +44,7 @@ pub struct LinuxMachine {
     lock: Mutex<Option<Lock>>,
     /// File work that was given up goes on to its end: the next one waits for it.
     files: Arc<std::sync::Mutex<()>>,
-    /// The connection to the server; opened again when it fails.
-    admin: Mutex<Option<Box<dyn EngineAdmin>>>,
+    connection: Connection,
 }
 
 impl fmt::Debug for LinuxMachine {
@@ -80,7 +69,7 @@ impl LinuxMachine {
             alive: Alive::default(),
             lock: Mutex::default(),
             files: Arc::default(),
-            admin: Mutex::default(),
+            connection: Connection::default(),
         })
     }
 
@@ -96,6 +85,10 @@ impl LinuxMachine {
                     .map_err(|word| MachineError::Command(format!("{} is not UTF-8", word.display())))
             })
             .collect()
+    }
+
+    fn node_dir(&self, instance: &Instance) -> NodeDir {
+        NodeDir { layout: self.layout.clone(), instance: instance.clone() }
     }
 
     async fn locked(&self, instance: &Instance) -> Result<(), MachineError> {
@@ -153,20 +146,20 @@ impl Machine for LinuxMachine {
     }
 
     async fn gate(&self, instance: &Instance, request: &StartRequest) -> Result<Clearance, MachineError> {
-        gate::ask(&self.layout, instance, request).await
+        gate::ask(&self.node_dir(instance), &Dialler::TCP, instance, request).await
     }
 
     async fn write_nodes_conf(&self, instance: &Instance, text: &str) -> Result<(), MachineError> {
-        let (layout, instance, text) = (self.layout.clone(), instance.clone(), text.to_owned());
-        self.blocking(move || gate::replace(&layout, &instance, &text, now())).await
+        let (dir, text) = (self.node_dir(instance), text.to_owned());
+        self.blocking(move || gate::replace(&dir, &dir.instance, &text)).await
     }
 
     async fn start(&self, instance: &Instance) -> Result<Started, MachineError> {
         let path = self.layout.conf(instance);
         let conf = std::fs::read_to_string(&path).map_err(MachineError::file("read", &path))?;
         let argv = self.argv(instance, &conf)?;
-        *self.admin.lock().await = None;
-        dump::set_aside(&self.layout, instance, &conf)?;
+        self.connection.close().await;
+        set_stale_dump_aside(&self.node_dir(instance), instance, &conf)?;
         let started = process::start(
             &argv,
             &self.layout.work_dir(instance),
@@ -186,59 +179,15 @@ impl Machine for LinuxMachine {
     }
 
     async fn probe(&self, instance: &Instance) -> Result<Health, NoAnswer> {
-        let mut admin = self.admin.lock().await;
-        let result = async {
-            let connection = match admin.take() {
-                Some(connection) => admin.insert(connection),
-                None => admin.insert(
-                    connect(instance.kind, instance.address, PROBE_TIMEOUT, Some(CLIENT_NAME)).await?,
-                ),
-            };
-            connection.probe().await
-        };
-        let result: Result<Health, AdminError> = result.await;
-        if result.is_err() {
-            *admin = None;
-        }
-        result.map_err(|error| NoAnswer(chain(&error)))
+        self.connection.probe(instance).await
     }
 
     async fn set_live(&self, instance: &Instance, changes: &[Change]) -> Result<(), LiveError> {
-        // Apart from the probes: older servers evict what is too much before they answer.
-        let connection = connect(instance.kind, instance.address, SET_TIMEOUT, Some(CLIENT_NAME));
-        let result = match connection.await {
-            Ok(mut connection) => match connection.set_live(changes).await {
-                // The first of its save points may be an hour away, and an append-only file is not kept any more.
-                Ok(()) if dump::begins_to_save(changes) => {
-                    if let Err(error) = connection.save().await {
-                        tracing::warn!(error = chain(&error), "no snapshot is taken at once");
-                    }
-                    Ok(())
-                }
-                outcome => outcome,
-            },
-            Err(error) => Err(error),
-        };
-        result.map_err(|error| match error {
-            AdminError::Refused { .. }
-            | AdminError::RefusedDirective { .. }
-            | AdminError::ReadBack { .. }
-            | AdminError::NotLive { .. }
-            | AdminError::Unsupported { .. } => LiveError::Refused(chain(&error)),
-            AdminError::Connect { .. }
-            | AdminError::Timeout { .. }
-            | AdminError::Broken { .. }
-            | AdminError::Closed { .. }
-            | AdminError::Protocol { .. }
-            | AdminError::View { .. }
-            | AdminError::Replication { .. }
-            | AdminError::Loading { .. }
-            | AdminError::Fenced { .. } => LiveError::NoAnswer(chain(&error)),
-        })
+        self.connection.set_live(instance, changes).await
     }
 
     async fn clean_up(&self, instance: &Instance, disposal: Disposal) -> Result<(), MachineError> {
-        *self.admin.lock().await = None;
+        self.connection.close().await;
         if disposal != Disposal::Keep {
             self.locked(instance).await?;
         }

@@ -164,6 +164,7 @@ pub fn info(kind: Kind, address: Address, task: &str) -> Info {
         on_disk: OnDisk::Delete,
         on_agent_loss: OnAgentLoss::Keep,
         launches: 0,
+        template: None,
         desired: Desired { state: State::Running, config: 1, restart: 0, recover: 0 },
         observed: Observed::pending(jiff::Timestamp::UNIX_EPOCH),
     }

@@ -95,6 +95,7 @@ impl Verdict {
             // Anything between us and the agent may say anything, for a while.
             TransportError::Refused { .. }
             | TransportError::Unavailable { .. }
+            | TransportError::Withheld { .. }
             | TransportError::Malformed { .. } => Self::Again,
         }
     }

@@ -275,6 +275,7 @@ fn ended_by(error: TransportError) -> Ended {
         TransportError::Refused { status: 400..=499, .. } => Ended::Refused(error.to_string()),
         TransportError::Refused { .. }
         | TransportError::Unavailable { .. }
+        | TransportError::Withheld { .. }
         | TransportError::Malformed { .. } => Ended::Lost(error.to_string()),
     }
 }

@@ -68,7 +68,11 @@ impl CallError {
         match self {
             Self::Disconnected | Self::StaleOffer { .. } | Self::NoAgent { .. } => false,
             Self::TimedOut { .. } => true,
-            Self::Failed { source, .. } => !matches!(source, TransportError::Refused { .. }),
+            // A 5xx may be the word of something between, after the master took the call.
+            Self::Failed { source, .. } => !matches!(
+                source,
+                TransportError::Refused { status: 400..=499, .. } | TransportError::Withheld { .. }
+            ),
         }
     }
 }

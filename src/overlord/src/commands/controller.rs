@@ -86,7 +86,7 @@ async fn serve(settings: Settings) -> Result<(), Failure> {
     ended
 }
 
-fn etcd_config(settings: &Settings) -> Result<EtcdConfig, Failure> {
+pub(crate) fn etcd_config(settings: &Settings) -> Result<EtcdConfig, Failure> {
     let user = match (&settings.etcd.user, &settings.etcd.password_file) {
         (Some(user), Some(file)) => Some((user.clone(), read_secret(file)?)),
         _ => None,

@@ -159,7 +159,14 @@ impl Page {
         line(text, "Revision", &format!("{}{seen}", status.revision));
         let members =
             format!("{} wanted, {} ready, {} up to date", status.wanted, status.ready, status.updated);
-        line(text, "Members", &members);
+        let outdated = match status.outdated {
+            0 => String::new(),
+            n => format!(
+                ", {n} outdated (their executors were started with older settings; overlord task restart {} --outdated)",
+                view.name
+            ),
+        };
+        line(text, "Members", &(members + &outdated));
         if let Some(deletion) = view.record.as_ref().and_then(|record| record.deletion.as_ref()) {
             line(text, "Deletion", &format!("since {} by {}", deletion.at, deletion.by));
         }
@@ -369,6 +376,7 @@ mod tests {
         let event = |reason: &str, last| EventView {
             id: format!("member/0.{reason}"),
             event: Some(Event {
+                version: overlord_api::VALUES_VERSION,
                 object: "member/0".into(),
                 reason: reason.into(),
                 level: EventLevel::Warning,
@@ -390,6 +398,8 @@ mod tests {
             wanted: 1,
             ready: 1,
             updated: 1,
+            outdated: 0,
+            template: None,
         };
         let mut cluster = ClusterView {
             name: "orders".into(),

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use overlord_api::Address;
 use overlord_reconcile::{Clock as _, SystemClock};
-use overlord_server::view::{ClusterView, InstanceView, ListView, TaskView, WatchLine};
+use overlord_server::view::{ClusterView, ControllerView, InstanceView, ListView, TaskView, WatchLine};
 use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
@@ -16,16 +16,16 @@ use crate::{
 };
 
 mod rows;
-use rows::cluster_table;
 pub(crate) use rows::{Columns, instance_table, note, task_table};
+use rows::{cluster_table, controller_table};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// What to list
-    #[arg(value_name = "clusters|instances|tasks")]
+    #[arg(value_name = "clusters|instances|tasks|controllers")]
     what: What,
 
-    /// Only this one: a cluster's name; for instances a cluster's name or ip:port; for tasks an id
+    /// Only this one: a cluster's name; for instances a cluster's name or ip:port; for tasks and controllers an id
     #[arg(value_name = "NAME")]
     name: Option<String>,
 
@@ -49,6 +49,8 @@ enum What {
     Instances,
     #[value(alias = "task")]
     Tasks,
+    #[value(alias = "controller")]
+    Controllers,
 }
 
 /// An object that can be listed.
@@ -84,6 +86,16 @@ impl Listed for TaskView {
 
     fn table(columns: Columns, now: Timestamp, items: &[Self]) -> Table {
         task_table(columns, now, items)
+    }
+}
+
+impl Listed for ControllerView {
+    fn name(&self) -> String {
+        format!("controller/{}", self.id)
+    }
+
+    fn table(columns: Columns, now: Timestamp, items: &[Self]) -> Table {
+        controller_table(columns, now, items)
     }
 }
 
@@ -139,6 +151,26 @@ pub(crate) async fn run(args: Args) -> Result<(), Failure> {
             None if args.watch => follow::<TaskView>(&client, "/v1/tasks", format, |_| true).await,
             None => show(&client.get::<ListView<TaskView>>("/v1/tasks").await?.items, format),
         },
+        What::Controllers => controllers(&client, name, args.watch, format).await,
+    }
+}
+
+async fn controllers(
+    client: &Client,
+    name: Option<&str>,
+    watch: bool,
+    format: Option<Format>,
+) -> Result<(), Failure> {
+    if watch {
+        return Err(Failure::usage("controllers cannot be watched", "ask again now and then"));
+    }
+    let items = client.get::<ListView<ControllerView>>("/v1/controllers").await?.items;
+    let Some(name) = name else { return show(&items, format) };
+    match items.iter().find(|view| view.id == name) {
+        Some(view) => show_one(view, format),
+        None => {
+            Err(Failure::failed(format!("there is no controller {name:?}"), "`overlord get controllers`"))
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! One file a command.
 
 pub(crate) mod apply;
+pub(crate) mod backup;
 pub(crate) mod completion;
 pub(crate) mod config;
 pub(crate) mod controller;
@@ -9,6 +10,7 @@ pub(crate) mod describe;
 pub(crate) mod endpoints;
 pub(crate) mod executor;
 pub(crate) mod get;
+pub(crate) mod restore;
 pub(crate) mod sandbox;
 pub(crate) mod shards;
 pub(crate) mod supervise;

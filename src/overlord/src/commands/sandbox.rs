@@ -3,6 +3,7 @@
 mod admin;
 mod binaries;
 mod fault;
+mod hands;
 mod layout;
 mod start;
 mod text;

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use overlord_api::{ClusterName, Task, TaskDesired, TaskKind};
+use overlord_api::{
+    ClusterName, PARAM_ONLY, PARAM_ONLY_OUTDATED, Task, TaskDesired, TaskKind, VALUES_VERSION,
+};
 use overlord_server::view::TaskPatch;
 
 use crate::{client::Client, client_settings::ServerArgs, failure::Failure, output};
@@ -23,6 +25,8 @@ enum What {
     Abort(Which),
     /// Take note of the keys a cluster lost, and give up masters that are lost without a majority
     Recover(Lost),
+    /// Launch members anew, a few at a time and never with data lost unasked
+    Restart(Renew),
 }
 
 #[derive(Debug, clap::Args)]
@@ -30,6 +34,20 @@ struct Lost {
     /// The cluster
     #[arg(value_name = "NAME")]
     cluster: ClusterName,
+
+    #[command(flatten)]
+    server: ServerArgs,
+}
+
+#[derive(Debug, clap::Args)]
+struct Renew {
+    /// The cluster
+    #[arg(value_name = "NAME")]
+    cluster: ClusterName,
+
+    /// Those whose executor was started with other settings than the controller's of now (an older program, too)
+    #[arg(long, required = true)]
+    outdated: bool,
 
     #[command(flatten)]
     server: ServerArgs,
@@ -50,22 +68,35 @@ pub(crate) async fn run(args: Args) -> Result<(), Failure> {
         What::Pause(which) => (which, TaskDesired::Pause, "will pause"),
         What::Resume(which) => (which, TaskDesired::Run, "will go on"),
         What::Abort(which) => (which, TaskDesired::Abort, "will be aborted"),
-        What::Recover(lost) => return recover(lost).await,
+        What::Recover(lost) => {
+            return ask(TaskKind::Recover, BTreeMap::new(), lost.cluster, &lost.server).await;
+        }
+        What::Restart(renew) => {
+            let only = renew.outdated.then(|| (PARAM_ONLY.to_owned(), PARAM_ONLY_OUTDATED.to_owned()));
+            let params = only.into_iter().collect();
+            return ask(TaskKind::Restart, params, renew.cluster, &renew.server).await;
+        }
     };
     let view = Client::new(&which.server)?.patch_task(&which.id, patch_of(desired)).await?;
     output::print(&format!("task {} {done}\n", view.id))
 }
 
-async fn recover(lost: Lost) -> Result<(), Failure> {
+async fn ask(
+    kind: TaskKind,
+    params: BTreeMap<String, String>,
+    cluster: ClusterName,
+    server: &ServerArgs,
+) -> Result<(), Failure> {
     let task = Task {
-        kind: TaskKind::Recover,
-        cluster: lost.cluster,
-        params: BTreeMap::new(),
+        version: VALUES_VERSION,
+        kind,
+        cluster,
+        params,
         requested_by: String::new(),
         requested_at: None,
         desired: TaskDesired::Run,
     };
-    let view = Client::new(&lost.server)?.post_task(&task).await?;
+    let view = Client::new(server)?.post_task(&task).await?;
     output::print(&format!("task {} is asked for\n", view.id))
 }
 

@@ -19,6 +19,33 @@ pub(crate) struct LogArgs {
     pub(crate) log_format: Option<LogFormat>,
 }
 
+/// Flags of the commands that speak to etcd themselves; the settings file of the controllers says the rest.
+#[derive(Debug, Clone, Default, Args)]
+pub(crate) struct EtcdArgs {
+    /// Settings file of the controllers [default: /etc/overlord/overlord.toml, when it exists]
+    #[arg(long, value_name = "FILE", env = "OVERLORD_CONFIG")]
+    config: Option<PathBuf>,
+
+    /// etcd's client addresses, separated by commas [file: etcd.endpoints; default: 127.0.0.1:2379]
+    #[arg(long, value_name = "URL", env = "OVERLORD_ETCD", value_delimiter = ',', help_heading = "etcd")]
+    etcd: Option<Vec<String>>,
+
+    /// etcd user [file: etcd.user; default: none]
+    #[arg(long, value_name = "NAME", env = "OVERLORD_ETCD_USER", help_heading = "etcd")]
+    etcd_user: Option<String>,
+
+    /// File that holds the etcd user's password [file: `etcd.password_file`; default: none]
+    #[arg(long, value_name = "FILE", env = "OVERLORD_ETCD_PASSWORD_FILE", help_heading = "etcd")]
+    etcd_password_file: Option<String>,
+}
+
+impl From<EtcdArgs> for ControllerArgs {
+    fn from(args: EtcdArgs) -> Self {
+        let EtcdArgs { config, etcd, etcd_user, etcd_password_file } = args;
+        Self { config, etcd, etcd_user, etcd_password_file, ..Self::default() }
+    }
+}
+
 /// Flags of `overlord controller` and `overlord config show`.
 #[derive(Debug, Clone, Default, Args)]
 pub(crate) struct ControllerArgs {

@@ -135,6 +135,32 @@ fn a_store_that_went_back_in_time_is_not_believed() {
 }
 
 #[test]
+fn a_view_has_all_of_a_listing_once_the_watch_has_brought_it() {
+    let cache = text();
+    cache.replace(listing(10, &[("/a", "1", 3), ("/b", "1", 4), ("/c", "1", 5)])).unwrap();
+    assert!(cache.has_all_of(&listing(90, &[("/a", "", 3), ("/b", "", 4), ("/c", "", 5)])), "quiet since 10");
+    let later = listing(20, &[("/a", "", 12), ("/b", "", 4)]);
+    assert!(!cache.has_all_of(&later));
+    cache.apply(vec![put("/a", "2", 12)]);
+    assert!(!cache.has_all_of(&later), "/c is deleted there");
+    cache.apply(vec![delete("/c", 13)]);
+    assert!(cache.has_all_of(&later));
+    cache.apply(vec![put("/a", "3", 21), put("/n", "1", 22), delete("/b", 23)]);
+    assert!(cache.has_all_of(&later), "what came after it does not matter");
+    cache.absorb_put(&entry("/n", "2", 30));
+    cache.absorb_delete("/a", 31);
+    assert!(cache.has_all_of(&listing(25, &[("/a", "", 21), ("/n", "", 22)])), "our own writes are newer");
+}
+
+#[test]
+fn a_listing_of_another_history_is_never_had() {
+    let cache = text();
+    cache.replace(listing(1000, &[("/a", "1", 900), ("/b", "1", 400)])).unwrap();
+    assert!(!cache.has_all_of(&listing(1200, &[("/a", "", 510), ("/b", "", 400)])));
+    assert!(!cache.has_all_of(&listing(1200, &[("/b", "", 400)])));
+}
+
+#[test]
 fn a_new_listing_tells_only_what_differs() {
     let cache = text();
     cache.replace(listing(5, &[("/a", "a", 1), ("/b", "b", 2), ("/c", "c", 3)])).unwrap();

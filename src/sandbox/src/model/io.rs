@@ -254,4 +254,6 @@ pub struct FrameworkView {
     pub name: String,
     /// Whether it is subscribed.
     pub connected: bool,
+    /// Offers that it holds.
+    pub offers: usize,
 }

@@ -289,6 +289,7 @@ impl Model {
                 id: id.clone(),
                 name: framework.info.name.clone(),
                 connected: framework.subscription.is_some(),
+                offers: framework.offers.len(),
             })
             .collect()
     }

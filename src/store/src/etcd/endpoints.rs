@@ -7,7 +7,7 @@ use std::{
     fmt,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -70,6 +70,8 @@ pub(super) struct Endpoints {
 struct Progress {
     at: usize,
     connection: Connection,
+    /// Whether a request that must not be repeated is on its way.
+    sent: AtomicBool,
     message: String,
 }
 
@@ -114,13 +116,17 @@ impl Endpoints {
         let mut progress = Progress {
             at: self.current(),
             connection: Connection::default(),
+            sent: AtomicBool::new(false),
             message: "no answer".to_owned(),
         };
         match timeout(self.call_timeout, self.attempts(operation, repeat, run, &mut progress)).await {
             Ok(result) => result,
             Err(_elapsed) => {
                 self.give_up(progress.at, &progress.connection);
-                Err(self.unavailable(format!("{}, within {:?}", progress.message, self.call_timeout)))
+                let sent = repeat == Repeat::IfUnapplied && progress.sent.load(Ordering::Relaxed);
+                let message = if sent { "no answer" } else { progress.message.as_str() };
+                let message = format!("{message} within {:?}", self.call_timeout);
+                Err(if sent { self.unanswered(message) } else { self.unavailable(message) })
             }
         }
     }
@@ -148,7 +154,9 @@ impl Endpoints {
                 let connection = self.connection(at);
                 progress.at = at;
                 progress.connection = Arc::clone(&connection);
-                let failure = match timeout(share, self.attempt(at, &connection, &run)).await {
+                progress.sent.store(false, Ordering::Relaxed);
+                let attempt = self.attempt(at, &connection, &progress.sent, &run);
+                let failure = match timeout(share, attempt).await {
                     Ok(Ok(answer)) => return Ok(answer),
                     Ok(Err(failure)) => failure,
                     Err(_elapsed) => {
@@ -156,11 +164,12 @@ impl Endpoints {
                         Failure::Ambiguous("no answer".to_owned())
                     }
                 };
+                let sent = progress.sent.swap(false, Ordering::Relaxed);
                 let message = match failure {
                     Failure::Refused(refusal) => return Err(refusal),
-                    Failure::Ambiguous(message) if repeat == Repeat::IfUnapplied => {
+                    Failure::Ambiguous(message) if repeat == Repeat::IfUnapplied && sent => {
                         self.rotate(at);
-                        return Err(self.unavailable(message));
+                        return Err(self.unanswered(message));
                     }
                     Failure::Ambiguous(message) | Failure::Unapplied(message) => message,
                 };
@@ -172,7 +181,13 @@ impl Endpoints {
         }
     }
 
-    async fn attempt<T, F, A>(&self, at: usize, connection: &Connection, run: &F) -> Result<T, Failure>
+    async fn attempt<T, F, A>(
+        &self,
+        at: usize,
+        connection: &Connection,
+        sent: &AtomicBool,
+        run: &F,
+    ) -> Result<T, Failure>
     where
         F: Fn(Clients) -> A,
         A: Future<Output = Result<T, etcd_client::Error>>,
@@ -187,6 +202,7 @@ impl Endpoints {
         };
         let clients = connection.get_or_try_init(connect).await;
         let clients = clients.map_err(|error: etcd_client::Error| Failure::of(&error).before_sending())?;
+        sent.store(true, Ordering::Relaxed);
         run(clients.clone()).await.map_err(|error| Failure::of(&error))
     }
 
@@ -223,6 +239,10 @@ impl Endpoints {
 
     fn unavailable(&self, message: String) -> Refusal {
         Refusal::Error(Error::Unavailable { endpoints: self.to_string(), message })
+    }
+
+    fn unanswered(&self, message: String) -> Refusal {
+        Refusal::Error(Error::Unanswered { endpoints: self.to_string(), message })
     }
 }
 

@@ -22,6 +22,8 @@ pub(super) enum Failure {
 pub(super) enum Refusal {
     /// The asked revision is compacted.
     Compacted,
+    /// The asked revision is yet to come.
+    Future,
     /// The lease is not there.
     LeaseGone,
     /// The request has too many operations or bytes.
@@ -62,6 +64,7 @@ impl Failure {
             Code::ResourceExhausted if says("too many requests") => Self::Unapplied(text(status)),
             Code::ResourceExhausted if says("space exceeded") => error(Error::NoSpace),
             Code::OutOfRange if says("has been compacted") => Self::Refused(Refusal::Compacted),
+            Code::OutOfRange if says("future revision") => Self::Refused(Refusal::Future),
             Code::OutOfRange if says("message length too large") => Self::Refused(Refusal::AnswerTooLarge),
             Code::NotFound if says("lease not found") => Self::Refused(Refusal::LeaseGone),
             Code::InvalidArgument if says("too many operations") || says("request is too large") => {
@@ -100,6 +103,7 @@ impl Refusal {
     pub(super) fn into_error(self) -> Error {
         match self {
             Self::Compacted => Error::Other("the revision is compacted".to_owned()),
+            Self::Future => Error::Other("the revision is yet to come".to_owned()),
             Self::LeaseGone => Error::Other("the lease is not there".to_owned()),
             Self::RequestTooLarge => Error::Other("the request is too large".to_owned()),
             Self::AnswerTooLarge => Error::Other("the answer is too large".to_owned()),

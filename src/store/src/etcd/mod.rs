@@ -3,6 +3,7 @@
 mod config;
 mod endpoints;
 mod failure;
+mod pages;
 mod watch;
 mod wire;
 
@@ -11,15 +12,15 @@ use std::{sync::Arc, time::Duration};
 use async_trait::async_trait;
 use etcd_client::{GetOptions, GetResponse, TxnOpResponse};
 
-pub use self::config::{EtcdConfig, TlsConfig};
+pub use self::{
+    config::{EtcdConfig, TlsConfig},
+    pages::Pages,
+};
 use self::{
     endpoints::{Endpoints, Repeat},
     failure::Refusal,
 };
 use crate::{Changes, Committed, Error, Fence, Fetch, LeaseId, Listing, Revision, Store, Txn, lease};
-
-/// Keys per page of a listing.
-const PAGE: i64 = 500;
 
 /// etcd, through one endpoint at a time.
 #[derive(Debug, Clone)]
@@ -34,24 +35,20 @@ impl EtcdStore {
         Ok(Self { endpoints: Arc::new(Endpoints::new(&config)) })
     }
 
-    /// One page of a listing, or one key when `end` is empty.
-    async fn range(&self, start: &[u8], end: &[u8], options: &GetOptions) -> Result<GetResponse, Refusal> {
-        self.endpoints
-            .call("range", Repeat::Harmless, |mut clients| {
-                let start = start.to_vec();
-                let options = options.clone();
-                let options = if end.is_empty() { options } else { options.with_range(end) };
-                async move { clients.kv.get(start, Some(options)).await }
-            })
-            .await
+    /// The keys with the prefix and their values, page by page: as [`Store::list`], without holding all of it.
+    pub fn pages(&self, prefix: &str) -> Pages {
+        Pages::new(Arc::clone(&self.endpoints), prefix, Fetch::Values)
     }
 }
 
 #[async_trait]
 impl Store for EtcdStore {
     async fn get(&self, key: &str) -> Result<Listing, Error> {
-        let mut answer =
-            self.range(key.as_bytes(), &[], &GetOptions::new()).await.map_err(Refusal::into_error)?;
+        let mut answer = self
+            .endpoints
+            .range(key.as_bytes(), &[], &GetOptions::new())
+            .await
+            .map_err(Refusal::into_error)?;
         Ok(Listing {
             revision: revision_of(&answer),
             entries: answer.take_kvs().into_iter().map(wire::entry).collect(),
@@ -59,36 +56,12 @@ impl Store for EtcdStore {
     }
 
     async fn list(&self, prefix: &str, fetch: Fetch) -> Result<Listing, Error> {
-        let mut start = wire::prefix_start(prefix.as_bytes());
-        let end = wire::prefix_end(prefix.as_bytes());
-        let mut listing = Listing::default();
-        let mut page = PAGE;
-        loop {
-            // The first page is of now (revision 0); the others are of the same moment.
-            let mut options = GetOptions::new().with_limit(page).with_revision(listing.revision);
-            if fetch == Fetch::KeysOnly {
-                options = options.with_keys_only();
-            }
-            let mut answer = match self.range(&start, &end, &options).await {
-                Ok(answer) => answer,
-                Err(Refusal::AnswerTooLarge) if page > 1 => {
-                    page = (page / 8).max(1);
-                    continue;
-                }
-                Err(Refusal::Compacted) => return Err(Error::Compacted(listing.revision)),
-                Err(refusal) => return Err(refusal.into_error()),
-            };
-            if listing.revision == 0 {
-                listing.revision = revision_of(&answer);
-            }
-            let kvs = answer.take_kvs();
-            let last = kvs.last().map(|kv| wire::successor(kv.key()));
-            listing.entries.extend(kvs.into_iter().map(wire::entry));
-            match last {
-                Some(next) if answer.more() => start = next,
-                _ => return Ok(listing),
-            }
+        let mut pages = Pages::new(Arc::clone(&self.endpoints), prefix, fetch);
+        let mut entries = Vec::new();
+        while let Some(page) = pages.next().await? {
+            entries.extend(page);
         }
+        Ok(Listing { revision: pages.revision(), entries })
     }
 
     async fn watch(&self, prefix: &str, after: Revision) -> Result<Changes, Error> {
@@ -168,8 +141,28 @@ impl Store for EtcdStore {
     }
 }
 
+/// The store's revision when it answered.
 fn revision_of(answer: &GetResponse) -> Revision {
     answer.header().map_or(0, etcd_client::ResponseHeader::revision)
+}
+
+impl Endpoints {
+    /// One page of a listing, or one key when `end` is empty.
+    async fn range(&self, start: &[u8], end: &[u8], options: &GetOptions) -> Result<GetResponse, Refusal> {
+        self.call("range", Repeat::Harmless, |mut clients| {
+            let start = start.to_vec();
+            let options = options.clone();
+            let options = if end.is_empty() { options } else { options.with_range(end) };
+            async move { clients.kv.get(start, Some(options)).await }
+        })
+        .await
+    }
+
+    /// The revision of now, linearizably: no member that lags behind answers this.
+    async fn revision(&self) -> Result<Revision, Refusal> {
+        let options = GetOptions::new().with_limit(1).with_keys_only();
+        Ok(revision_of(&self.range(&[0], &[], &options).await?))
+    }
 }
 
 fn holds(fence: &Fence, answers: &[TxnOpResponse]) -> bool {

@@ -49,7 +49,7 @@ pub(super) async fn open(endpoints: Arc<Endpoints>, prefix: &str, after: Revisio
 }
 
 async fn connect(endpoints: &Endpoints, prefix: &Arc<str>, after: Revision) -> Result<Open, Refusal> {
-    endpoints
+    let open = endpoints
         .call("watch", Repeat::Harmless, |mut clients| {
             let key = wire::prefix_start(prefix.as_bytes());
             // Not in fragments: the client does not show where one ends, and a transaction must stay whole.
@@ -63,7 +63,17 @@ async fn connect(endpoints: &Endpoints, prefix: &Arc<str>, after: Revision) -> R
                 Ok(Open { stream, first })
             }
         })
-        .await
+        .await?;
+    // etcd lets a watch wait in silence for revisions that are long past here. A member may lag behind, so
+    // that its word alone is not enough.
+    let header = open.first.as_ref().and_then(|first| first.header());
+    if header.is_some_and(|header| header.revision() < after) {
+        let found = endpoints.revision().await?;
+        if found < after {
+            return Err(Refusal::Error(Error::WentBack { known: after, found }));
+        }
+    }
+    Ok(open)
 }
 
 impl Watch {

@@ -2,6 +2,10 @@
 //!
 //! Time comes from the clock that is passed in, watchers wake in the order in which they were opened,
 //! lease ids count from 1: the same calls at the same times give the same answers.
+//!
+//! Beside the calls of a [`Store`] it has hands for what befalls an etcd: [`MemoryStore::compact`],
+//! [`MemoryStore::snapshot`] and [`MemoryStore::restore`], [`MemoryStore::set_alarm_no_space`],
+//! [`MemoryStore::expire`], [`MemoryStore::set_unavailable`], [`MemoryStore::lose_next_answer`].
 
 mod state;
 mod watch;
@@ -15,7 +19,7 @@ use std::{
 use async_trait::async_trait;
 use overlord_reconcile::Clock;
 
-use self::state::State;
+use self::state::{Backup, State};
 use crate::{Changes, Committed, Error, Fetch, LeaseId, Listing, Revision, Store, Txn};
 
 /// A store in memory. Clones share it.
@@ -35,8 +39,8 @@ impl MemoryStore {
         Self { shared: Arc::new(Shared { clock, state: Mutex::new(State::new()) }) }
     }
 
-    /// Forgets history before `revision`: watches cannot start there any more, and watchers that
-    /// have not read it yet are cut off.
+    /// Forgets history before `revision`, at most up to now ([`Revision::MAX`]): watches cannot start there
+    /// any more, and watchers that have not read it yet are cut off.
     pub fn compact(&self, revision: Revision) {
         self.shared.now_state().compact(revision);
     }
@@ -52,9 +56,56 @@ impl MemoryStore {
         self.shared.now_state().set_unavailable(unavailable);
     }
 
-    /// The next commit is applied, but its answer is lost: its caller is told [`Error::Unavailable`].
+    /// The next commit is applied, but its answer is lost: its caller is told [`Error::Unanswered`].
     pub fn lose_next_answer(&self) {
         self.shared.now_state().lose_next_answer();
+    }
+
+    /// A backup, as `etcdctl snapshot save` makes it.
+    pub fn snapshot(&self) -> Snapshot {
+        Snapshot { backup: Arc::new(self.shared.now_state().backup()) }
+    }
+
+    /// Goes back to a backup, as `etcdctl snapshot restore` does into an empty directory, followed by the
+    /// start of etcd: keys, history and the revision are those of the backup; its leases live, each with its
+    /// whole time before it, those granted later are unknown; the alarm is off.
+    ///
+    /// Watchers go on after what they were given last. One that was given a revision which the store does
+    /// not have any more ends with [`Error::WentBack`].
+    pub fn restore(&self, snapshot: &Snapshot) {
+        let now = self.shared.clock.monotonic();
+        self.shared.now_state().restore(&snapshot.backup, now);
+    }
+
+    /// Raises or clears etcd's alarm for an exceeded quota: whatever puts a key is refused before its
+    /// compares are looked at, new leases too ([`Error::NoSpace`]); reads, watches, deletes, renewed, revoked
+    /// and ending leases go on.
+    pub fn set_alarm_no_space(&self, alarm: bool) {
+        self.shared.now_state().set_no_space(alarm);
+    }
+
+    /// Ends a lease at once and deletes its keys, as if nobody had renewed it.
+    pub fn expire(&self, lease: LeaseId) {
+        self.shared.now_state().revoke(lease);
+    }
+}
+
+/// A backup of a [`MemoryStore`].
+#[derive(Clone)]
+pub struct Snapshot {
+    backup: Arc<Backup>,
+}
+
+impl Snapshot {
+    /// The store's revision when it was made.
+    pub fn revision(&self) -> Revision {
+        self.backup.revision()
+    }
+}
+
+impl fmt::Debug for Snapshot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Snapshot(revision {})", self.revision())
     }
 }
 
@@ -70,12 +121,16 @@ impl Shared {
     /// The same, unless the store is cut off.
     fn connected(&self) -> Result<MutexGuard<'_, State>, Error> {
         let state = self.now_state();
-        if state.is_unavailable() { Err(unavailable("cut off")) } else { Ok(state) }
+        if state.is_unavailable() { Err(unavailable()) } else { Ok(state) }
     }
 }
 
-fn unavailable(message: &str) -> Error {
-    Error::Unavailable { endpoints: "memory".to_owned(), message: message.to_owned() }
+fn unavailable() -> Error {
+    Error::Unavailable { endpoints: "memory".to_owned(), message: "cut off".to_owned() }
+}
+
+fn unanswered() -> Error {
+    Error::Unanswered { endpoints: "memory".to_owned(), message: "the answer was lost".to_owned() }
 }
 
 impl fmt::Debug for MemoryStore {
@@ -95,7 +150,7 @@ impl Store for MemoryStore {
     }
 
     async fn watch(&self, prefix: &str, after: Revision) -> Result<Changes, Error> {
-        let id = self.shared.connected()?.open_watch(prefix, after);
+        let id = self.shared.connected()?.open_watch(prefix, after)?;
         Ok(watch::stream(Arc::clone(&self.shared), id))
     }
 
@@ -103,12 +158,12 @@ impl Store for MemoryStore {
         txn.check_size()?;
         let mut state = self.shared.connected()?;
         let answer = state.commit(&txn)?;
-        if state.take_lost_answer() { Err(unavailable("the answer was lost")) } else { Ok(answer) }
+        if state.take_lost_answer() { Err(unanswered()) } else { Ok(answer) }
     }
 
     async fn lease_grant(&self, ttl: Duration) -> Result<LeaseId, Error> {
         let now = self.shared.clock.monotonic();
-        Ok(self.shared.connected()?.grant(ttl, now))
+        self.shared.connected()?.grant(ttl, now)
     }
 
     async fn lease_keep_alive(&self, lease: LeaseId) -> Result<Option<Duration>, Error> {
@@ -183,9 +238,30 @@ mod tests {
         let store = store();
         store.lose_next_answer();
         let answer = store.commit(Txn::unfenced().put("/a", "v")).await;
-        assert!(matches!(answer, Err(Error::Unavailable { .. })));
+        assert!(matches!(answer, Err(Error::Unanswered { .. })));
         assert_eq!(store.get("/a").await.unwrap().entries.len(), 1);
         put(&store, "/b").await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_expired_lease_takes_its_keys_along_at_once() {
+        let store = store();
+        let lease = store.lease_grant(Duration::from_secs(500)).await.unwrap();
+        store.commit(Txn::unfenced().put_leased("/l", "v", lease)).await.unwrap();
+        store.expire(lease);
+        store.expire(lease);
+        assert!(store.get("/l").await.unwrap().entries.is_empty());
+        assert_eq!(store.lease_keep_alive(lease).await.unwrap(), None);
+        assert_eq!(store.shared.clock.monotonic(), Duration::ZERO);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn lease_ids_are_not_given_again_after_a_restore() {
+        let store = store();
+        let backup = store.snapshot();
+        let lost = store.lease_grant(Duration::from_secs(5)).await.unwrap();
+        store.restore(&backup);
+        assert_ne!(store.lease_grant(Duration::from_secs(5)).await.unwrap(), lost);
     }
 
     #[tokio::test(start_paused = true)]

@@ -28,6 +28,23 @@ pub(super) struct State {
     writes: u64,
     unavailable: bool,
     lose_answer: bool,
+    no_space: bool,
+}
+
+/// What a backup holds: keys, revision, history and leases; neither watchers nor the alarm.
+#[derive(Clone)]
+pub(super) struct Backup {
+    revision: Revision,
+    compacted: Revision,
+    keys: BTreeMap<Arc<str>, Entry>,
+    history: VecDeque<(Revision, Vec<Change>)>,
+    leases: BTreeMap<LeaseId, Duration>,
+}
+
+impl Backup {
+    pub(super) const fn revision(&self) -> Revision {
+        self.revision
+    }
 }
 
 struct Lease {
@@ -37,8 +54,10 @@ struct Lease {
 
 struct Watcher {
     prefix: Arc<str>,
-    /// The first revision that it has not seen.
+    /// The first revision that it has not looked at.
     next: Revision,
+    /// The last revision that it was given, or began after.
+    given: Revision,
     cut_off: bool,
     wake: Arc<Notify>,
 }
@@ -50,6 +69,8 @@ pub(super) enum Look {
     Changes(Vec<Change>),
     /// Its next revision is compacted.
     Compacted(Revision),
+    /// The store is at `found`, and it has seen `known`.
+    WentBack { known: Revision, found: Revision },
     /// Nothing now. Leases may end, and change that, after this time at the earliest.
     Nothing(Option<Duration>),
 }
@@ -68,6 +89,7 @@ impl State {
             writes: 0,
             unavailable: false,
             lose_answer: false,
+            no_space: false,
         }
     }
 
@@ -93,6 +115,10 @@ impl State {
 
     pub(super) fn commit(&mut self, txn: &Txn) -> Result<Committed, Error> {
         check_keys(txn)?;
+        // Before any compare is looked at, and whatever would come of it; deletes need no space.
+        if self.no_space && txn.writes.iter().any(|write| matches!(write, Write::Put { .. })) {
+            return Err(no_space());
+        }
         if let Some(fence) = &txn.fence
             && self.keys.get(&*fence.key).is_none_or(|entry| entry.create_revision != fence.epoch)
         {
@@ -203,13 +229,17 @@ impl State {
         self.history.drain(..forgotten);
     }
 
-    pub(super) fn open_watch(&mut self, prefix: &str, after: Revision) -> u64 {
+    pub(super) fn open_watch(&mut self, prefix: &str, after: Revision) -> Result<u64, Error> {
+        if after > self.revision {
+            return Err(Error::WentBack { known: after, found: self.revision });
+        }
         let next = after.saturating_add(1);
         self.last_watcher += 1;
         let cut_off = next < self.compacted;
-        let watcher = Watcher { prefix: prefix.into(), next, cut_off, wake: Arc::new(Notify::new()) };
-        self.watchers.insert(self.last_watcher, watcher);
-        self.last_watcher
+        let wake = Arc::new(Notify::new());
+        self.watchers
+            .insert(self.last_watcher, Watcher { prefix: prefix.into(), next, given: after, cut_off, wake });
+        Ok(self.last_watcher)
     }
 
     pub(super) fn close_watch(&mut self, id: u64) {
@@ -227,6 +257,9 @@ impl State {
         if self.unavailable {
             return Look::Nothing(None);
         }
+        if watcher.given > self.revision {
+            return Look::WentBack { known: watcher.given, found: self.revision };
+        }
         if watcher.cut_off {
             return Look::Compacted(watcher.next);
         }
@@ -236,19 +269,23 @@ impl State {
             let seen = changes.iter().filter(|change| key_of(change).starts_with(&*watcher.prefix));
             let seen: Vec<Change> = seen.cloned().collect();
             if !seen.is_empty() {
+                watcher.given = *at;
                 return Look::Changes(seen);
             }
         }
         Look::Nothing(self.leases.values().map(|lease| lease.ends).min())
     }
 
-    pub(super) fn grant(&mut self, ttl: Duration, now: Duration) -> LeaseId {
+    pub(super) fn grant(&mut self, ttl: Duration, now: Duration) -> Result<LeaseId, Error> {
+        if self.no_space {
+            return Err(no_space());
+        }
         let ttl = Duration::from_secs(lease::whole_seconds(ttl));
         self.last_lease += 1;
         self.leases.insert(self.last_lease, Lease { ttl, ends: now.saturating_add(ttl) });
         // Those who wait must not sleep past the end of this one.
         self.ring_all();
-        self.last_lease
+        Ok(self.last_lease)
     }
 
     pub(super) fn keep_alive(&mut self, lease: LeaseId, now: Duration) -> Option<Duration> {
@@ -298,6 +335,38 @@ impl State {
         std::mem::replace(&mut self.lose_answer, false)
     }
 
+    pub(super) const fn set_no_space(&mut self, no_space: bool) {
+        self.no_space = no_space;
+    }
+
+    pub(super) fn backup(&self) -> Backup {
+        Backup {
+            revision: self.revision,
+            compacted: self.compacted,
+            keys: self.keys.clone(),
+            history: self.history.clone(),
+            leases: self.leases.iter().map(|(id, lease)| (*id, lease.ttl)).collect(),
+        }
+    }
+
+    /// Goes back to a backup. Its leases begin anew, ids of later ones are not given again.
+    pub(super) fn restore(&mut self, backup: &Backup, now: Duration) {
+        let Backup { revision, compacted, keys, history, leases } = backup.clone();
+        self.revision = revision;
+        self.compacted = compacted;
+        self.keys = keys;
+        self.history = history;
+        let anew = |ttl: Duration| Lease { ttl, ends: now.saturating_add(ttl) };
+        self.leases = leases.into_iter().map(|(id, ttl)| (id, anew(ttl))).collect();
+        self.no_space = false;
+        // Each goes on after what it was given last, as a client does that finds its server restarted.
+        for watcher in self.watchers.values_mut() {
+            watcher.next = watcher.given.saturating_add(1);
+            watcher.cut_off = watcher.next < compacted;
+        }
+        self.ring_all();
+    }
+
     fn ring_all(&self) {
         for watcher in self.watchers.values() {
             watcher.wake.notify_one();
@@ -327,6 +396,10 @@ fn check_keys(txn: &Txn) -> Result<(), Error> {
         return Err(Error::Other("etcdserver: duplicate key given in txn request".to_owned()));
     }
     Ok(())
+}
+
+fn no_space() -> Error {
+    Error::NoSpace("etcdserver: mvcc: database space exceeded".to_owned())
 }
 
 fn empty_key() -> Error {

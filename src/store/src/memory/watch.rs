@@ -7,7 +7,7 @@ use overlord_reconcile::SourceError;
 use tokio::time::sleep;
 
 use super::{Shared, state::Look};
-use crate::{Change, Changes};
+use crate::{Change, Changes, Error};
 
 /// An open watcher; closed when dropped.
 struct Watch {
@@ -34,6 +34,10 @@ impl Watch {
                 Look::Compacted(revision) => {
                     self.ended = true;
                     return Some(Err(SourceError::Compacted(revision)));
+                }
+                Look::WentBack { known, found } => {
+                    self.ended = true;
+                    return Some(Err(Error::WentBack { known, found }.into()));
                 }
                 Look::Nothing(next_end) => next_end,
             };

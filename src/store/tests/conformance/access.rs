@@ -66,6 +66,12 @@ async fn a_full_quota_is_called_by_its_name() {
     }
     assert!(matches!(answer, Err(Error::NoSpace(_))), "{answer:?}");
     assert!(!store.list("/", Fetch::KeysOnly).await.unwrap().entries.is_empty(), "reads go on");
+    // Deletes are taken, and give no room by themselves.
+    let now = committed(store.commit(Txn::unfenced().delete_prefix("/")).await);
+    let answer = store.commit(Txn::unfenced().put("/k", "v")).await;
+    assert!(matches!(answer, Err(Error::NoSpace(_))), "{answer:?}");
+    etcd.make_room(now).await;
+    committed(store.commit(Txn::unfenced().put("/k", "v")).await);
 }
 
 #[tokio::test]
@@ -77,6 +83,14 @@ async fn a_listing_of_large_values_comes_in_smaller_pages() {
     }
     let listing = store.list("/", Fetch::Values).await.unwrap();
     assert_eq!(listing.entries.len(), 40);
+    let (mut pages, mut sizes) = (store.pages("/"), Vec::new());
+    while let Some(page) = pages.next().await.unwrap() {
+        // Of one moment, whatever comes in between.
+        committed(store.commit(Txn::unfenced().put(format!("/later{}", sizes.len()), "v")).await);
+        sizes.push(page.len());
+    }
+    assert_eq!((sizes.iter().sum::<usize>(), pages.revision()), (40, listing.revision));
+    assert!(sizes.iter().all(|size| *size < 32), "{sizes:?}");
     assert!(listing.entries.is_sorted_by(|a, b| a.key < b.key));
     assert!(listing.entries.iter().all(|entry| entry.value.len() == 1_000_000));
 }

@@ -9,9 +9,11 @@
 
 mod access;
 mod elections;
+mod faults;
 mod keys;
 mod leases;
 mod outages;
+mod relay;
 mod server;
 mod transactions;
 mod watches;
@@ -78,4 +80,16 @@ scenarios! {
         a_leader_whose_key_is_deleted_has_lost,
         a_candidate_stops_waiting_at_shutdown,
         leadership_is_kept_while_it_is_renewed;
+    faults:
+        without_space_puts_and_leases_are_refused_and_all_else_goes_on,
+        a_file_beyond_its_quota_is_as_good_as_the_alarm,
+        without_space_a_leader_keeps_its_lease_and_nobody_else_wins,
+        a_restored_store_has_the_keys_the_history_and_the_revision_of_its_backup,
+        leases_of_a_backup_begin_anew_and_later_ones_are_unknown,
+        a_watch_that_saw_less_than_the_backup_goes_on,
+        a_watch_that_saw_more_than_the_backup_says_that_the_store_went_back,
+        a_watch_from_a_revision_that_never_was_is_refused,
+        a_leader_that_won_after_the_backup_has_lost,
+        a_leader_that_won_before_the_backup_leads_on,
+        a_compaction_under_a_watch_that_reads_on_costs_it_nothing;
 }

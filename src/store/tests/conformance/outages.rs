@@ -9,6 +9,7 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    relay::Relay,
     server::Etcd,
     world::{PATIENCE, batch, committed, config_of, revision_of, store_of, take},
 };
@@ -110,7 +111,8 @@ async fn a_hung_server_fails_calls_in_bounded_time() {
     let all = async {
         unavailable(store.get("/k").await.unwrap_err());
         unavailable(store.list("/", Fetch::Values).await.unwrap_err());
-        unavailable(store.commit(put("/k", "v".to_owned())).await.unwrap_err());
+        let open = store.commit(put("/k", "v".to_owned())).await.unwrap_err();
+        assert!(matches!(open, Error::Unanswered { .. }), "{open:?}");
         unavailable(store.watch("/k", 0).await.err().unwrap());
         unavailable(store.lease_keep_alive(lease).await.unwrap_err());
         unavailable(store.lease_grant(Duration::from_mins(1)).await.unwrap_err());
@@ -173,4 +175,98 @@ async fn a_leader_cut_off_from_the_store_notices() {
     timeout(PATIENCE, leader.lost()).await.unwrap();
     assert!(!leader.is_valid());
     etcd.thaw();
+}
+
+#[tokio::test]
+async fn a_commit_whose_answer_is_lost_is_told_apart_and_found_by_reading() {
+    let etcd = Etcd::start().await;
+    let relay = Relay::to(etcd.port()).await;
+    let call_timeout = Duration::from_secs(1);
+    let config = EtcdConfig { call_timeout, ..config_of(&[relay.url()]) };
+    let store = EtcdStore::new(config).unwrap();
+    committed(store.commit(put("/k", "1".to_owned())).await);
+    relay.lose_answers(true);
+    let open = store.commit(put("/k", "2".to_owned())).await.unwrap_err();
+    assert!(matches!(open, Error::Unanswered { .. }), "{open:?}");
+    // It happened, and is seen over a new connection: the old one is silent for ever.
+    let direct = store_of(&[etcd.url()]);
+    assert_eq!(&*direct.get("/k").await.unwrap().entries[0].value, b"2");
+    relay.lose_answers(false);
+    let found = async {
+        loop {
+            if let Ok(found) = store.get("/k").await {
+                break found;
+            }
+        }
+    };
+    assert_eq!(&*timeout(PATIENCE, found).await.unwrap().entries[0].value, b"2");
+}
+
+#[tokio::test]
+async fn a_commit_that_nobody_takes_is_surely_not_written() {
+    let mut etcd = Etcd::start().await;
+    let call_timeout = Duration::from_millis(500);
+    let config = EtcdConfig { call_timeout, ..config_of(&[etcd.url()]) };
+    let store = EtcdStore::new(config).unwrap();
+    etcd.kill();
+    let refused = store.commit(put("/k", "1".to_owned())).await.unwrap_err();
+    assert!(matches!(refused, Error::Unavailable { .. }), "{refused:?}");
+    assert!(etcd.launch().await);
+    assert!(store.get("/k").await.unwrap().entries.is_empty());
+    committed(store.commit(put("/k", "1".to_owned())).await);
+}
+
+#[tokio::test]
+async fn without_quorum_nothing_is_read_or_written_and_with_it_all_goes_on() {
+    let mut members = Etcd::cluster().await;
+    let urls: Vec<_> = members.iter().map(Etcd::url).collect();
+    let config = EtcdConfig { call_timeout: Duration::from_secs(2), ..config_of(&urls) };
+    let store = EtcdStore::new(config).unwrap();
+    let start = committed(store.commit(put("/k", "1".to_owned())).await);
+    let lease = store.lease_grant(Duration::from_mins(1)).await.unwrap();
+    let mut changes = store.watch("/k", start).await.unwrap();
+    members[1].kill();
+    members[2].kill();
+    let unavailable = |error: &Error| matches!(error, Error::Unavailable { .. });
+    let read = store.get("/k").await.unwrap_err();
+    assert!(unavailable(&read), "{read:?}");
+    // The member that is left notices its loss after an election timeout; before, it takes proposals that
+    // nobody confirms.
+    let refused = async {
+        loop {
+            match store.commit(put("/k", "2".to_owned())).await {
+                Err(Error::Unavailable { message, .. }) => break message,
+                Err(Error::Unanswered { .. }) => {}
+                other => panic!("{other:?}"),
+            }
+        }
+    };
+    let message = timeout(PATIENCE, refused).await.unwrap();
+    assert!(message.contains("no leader") || message.contains("refused"), "{message}");
+    let grant = store.lease_grant(Duration::from_mins(1)).await.unwrap_err();
+    assert!(unavailable(&grant), "{grant:?}");
+    assert!(store.lease_keep_alive(lease).await.is_err());
+    assert!(members[1].launch().await);
+    let found = async { while store.get("/k").await.is_err() {} };
+    timeout(PATIENCE, found).await.unwrap();
+    committed(store.commit(put("/k", "3".to_owned())).await);
+    // What was proposed in between may have happened after all, but only before.
+    let seen = async { while take(&mut changes, 1).await != ["put /k=3"] {} };
+    timeout(PATIENCE, seen).await.unwrap();
+}
+
+#[tokio::test]
+async fn one_endpoint_that_never_answers_is_left_for_the_next_one() {
+    let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let etcd = Etcd::start().await;
+    let urls = [format!("http://{}", silent.local_addr().unwrap()), etcd.url()];
+    let config = EtcdConfig { call_timeout: Duration::from_secs(2), ..config_of(&urls) };
+    let store = EtcdStore::new(config.clone()).unwrap();
+    store.get("/k").await.unwrap();
+    committed(store.commit(put("/k", "1".to_owned())).await);
+    // A first commit has nobody to tell it so: it says that it does not know, and the next one goes elsewhere.
+    let store = EtcdStore::new(config).unwrap();
+    let open = store.commit(put("/k", "2".to_owned())).await;
+    assert!(matches!(open, Err(Error::Unanswered { .. } | Error::Unavailable { .. })), "{open:?}");
+    committed(store.commit(put("/k", "3".to_owned())).await);
 }

@@ -2,10 +2,12 @@
 
 use std::{
     net::TcpListener,
+    path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     time::Duration,
 };
 
+use etcd_client::{AlarmAction, AlarmType, CompactionOptions};
 use overlord_store::{Revision, Store as _};
 use tempfile::TempDir;
 use tokio::time::{sleep, timeout};
@@ -28,6 +30,8 @@ pub(crate) struct Etcd {
     /// The members' addresses, as etcd wants them.
     cluster: String,
     directory: TempDir,
+    /// How often it was restored: each time into a directory of its own.
+    restored: u32,
     /// Further flags.
     flags: &'static [&'static str],
     /// Heartbeat interval and election timeout, in milliseconds.
@@ -99,6 +103,7 @@ impl Etcd {
             peer,
             cluster: String::new(),
             directory,
+            restored: 0,
             flags: &[],
             pace: ALONE,
             scheme: "http",
@@ -112,6 +117,10 @@ impl Etcd {
 
     pub(crate) fn url(&self) -> String {
         format!("{}://127.0.0.1:{}", self.scheme, self.client)
+    }
+
+    pub(crate) const fn port(&self) -> u16 {
+        self.client
     }
 
     fn spawn(&mut self) {
@@ -129,7 +138,7 @@ impl Etcd {
         }
         let etcd = etcd
             .args(["--name", &self.name, "--data-dir"])
-            .arg(self.directory.path())
+            .arg(self.data())
             .args(["--listen-client-urls", &client, "--advertise-client-urls", &client])
             .args(["--listen-peer-urls", &peer, "--initial-advertise-peer-urls", &peer])
             .args(["--initial-cluster", &self.cluster])
@@ -202,6 +211,71 @@ impl Etcd {
     fn signal(&self, signal: &str) {
         let id = self.process.as_ref().expect("a running etcd").id().to_string();
         assert!(Command::new("kill").args([signal, &id]).status().unwrap().success());
+    }
+
+    fn data(&self) -> PathBuf {
+        self.directory.path().join(format!("data{}", self.restored))
+    }
+
+    /// What only the command line does.
+    fn ctl(arguments: &[&str]) {
+        let run = Command::new("etcdctl").env("ETCDCTL_API", "3").args(arguments).output();
+        let output = run.expect("etcdctl is installed");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+
+    /// Saves a backup beside the data.
+    pub(crate) fn snapshot(&self) -> PathBuf {
+        let file = self.directory.path().join("backup.db");
+        Self::ctl(&["--endpoints", &self.url(), "snapshot", "save", file.to_str().unwrap()]);
+        file
+    }
+
+    /// Stops, replaces the data by a backup, and starts again at the same address.
+    pub(crate) async fn restore(&mut self, backup: &Path) {
+        self.kill();
+        self.restored += 1;
+        let peer = format!("http://127.0.0.1:{}", self.peer);
+        let data = self.data();
+        Self::ctl(&[
+            "snapshot",
+            "restore",
+            backup.to_str().unwrap(),
+            "--name",
+            &self.name,
+            "--initial-cluster",
+            &self.cluster,
+            "--initial-advertise-peer-urls",
+            &peer,
+            "--data-dir",
+            data.to_str().unwrap(),
+        ]);
+        assert!(self.launch().await, "etcd starts on its backup");
+    }
+
+    /// Raises or clears the alarm that an exceeded quota raises.
+    pub(crate) async fn set_alarm_no_space(&self, alarm: bool) {
+        let mut client = self.client().await;
+        let action = if alarm { AlarmAction::Activate } else { AlarmAction::Deactivate };
+        client.alarm(action, AlarmType::Nospace, None).await.unwrap();
+    }
+
+    /// Starts it again with a quota that its file has outgrown, or with room and without the alarm.
+    pub(crate) async fn set_full(&mut self, full: bool) {
+        self.kill();
+        self.flags = if full { &["--quota-backend-bytes", "4096"] } else { &[] };
+        assert!(self.launch().await);
+        if !full {
+            Self::ctl(&["--endpoints", &self.url(), "alarm", "disarm"]);
+        }
+    }
+
+    /// Makes room: forgets history up to `revision`, gives the pages back, clears the alarm; as the manual says.
+    pub(crate) async fn make_room(&self, revision: Revision) {
+        let mut client = self.client().await;
+        client.compact(revision, Some(CompactionOptions::new().with_physical())).await.unwrap();
+        client.defragment().await.unwrap();
+        Self::ctl(&["--endpoints", &self.url(), "alarm", "disarm"]);
     }
 
     pub(crate) async fn compact(&self, revision: Revision) {

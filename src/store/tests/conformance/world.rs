@@ -1,10 +1,12 @@
 //! A store to run a scenario on, and what scenarios need beside it.
 
-use std::{fmt::Debug, sync::Arc, time::Duration};
+use std::{fmt::Debug, path::PathBuf, sync::Arc, time::Duration};
 
 use futures::StreamExt as _;
 use overlord_reconcile::{Clock, SystemClock, TokioClock};
-use overlord_store::{Change, Changes, Committed, EtcdConfig, EtcdStore, MemoryStore, Revision, Store, Txn};
+use overlord_store::{
+    Change, Changes, Committed, EtcdConfig, EtcdStore, MemoryStore, Revision, Snapshot, Store, Txn,
+};
 use tokio::time::timeout;
 
 use crate::server::Etcd;
@@ -15,31 +17,68 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 pub(crate) struct World {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) clock: Arc<dyn Clock>,
-    compactor: Compactor,
+    hands: Hands,
 }
 
-enum Compactor {
+/// What befalls a store.
+enum Hands {
     Memory(MemoryStore),
     Etcd(Etcd),
+}
+
+/// A backup of either store.
+pub(crate) enum Backup {
+    Memory(Snapshot),
+    Etcd(PathBuf),
 }
 
 impl World {
     pub(crate) fn in_memory() -> Self {
         let clock: Arc<dyn Clock> = Arc::new(TokioClock::starting_at(jiff::Timestamp::UNIX_EPOCH));
         let store = MemoryStore::new(Arc::clone(&clock));
-        Self { store: Arc::new(store.clone()), clock, compactor: Compactor::Memory(store) }
+        Self { store: Arc::new(store.clone()), clock, hands: Hands::Memory(store) }
     }
 
     pub(crate) async fn on_etcd() -> Self {
         let etcd = Etcd::start().await;
         let store = Arc::new(store_of(&[etcd.url()]));
-        Self { store, clock: Arc::new(SystemClock::new()), compactor: Compactor::Etcd(etcd) }
+        Self { store, clock: Arc::new(SystemClock::new()), hands: Hands::Etcd(etcd) }
     }
 
     pub(crate) async fn compact(&self, revision: Revision) {
-        match &self.compactor {
-            Compactor::Memory(store) => store.compact(revision),
-            Compactor::Etcd(etcd) => etcd.compact(revision).await,
+        match &self.hands {
+            Hands::Memory(store) => store.compact(revision),
+            Hands::Etcd(etcd) => etcd.compact(revision).await,
+        }
+    }
+
+    pub(crate) fn snapshot(&self) -> Backup {
+        match &self.hands {
+            Hands::Memory(store) => Backup::Memory(store.snapshot()),
+            Hands::Etcd(etcd) => Backup::Etcd(etcd.snapshot()),
+        }
+    }
+
+    /// Goes back to a backup, as an administrator does it: etcd is stopped, its data replaced, and started.
+    pub(crate) async fn restore(&mut self, backup: &Backup) {
+        match (&mut self.hands, backup) {
+            (Hands::Memory(store), Backup::Memory(snapshot)) => store.restore(snapshot),
+            (Hands::Etcd(etcd), Backup::Etcd(file)) => etcd.restore(file).await,
+            _ => panic!("a backup of another store"),
+        }
+    }
+
+    pub(crate) async fn set_full(&mut self, full: bool) {
+        match &mut self.hands {
+            Hands::Memory(store) => store.set_alarm_no_space(full),
+            Hands::Etcd(etcd) => etcd.set_full(full).await,
+        }
+    }
+
+    pub(crate) async fn set_alarm_no_space(&self, alarm: bool) {
+        match &self.hands {
+            Hands::Memory(store) => store.set_alarm_no_space(alarm),
+            Hands::Etcd(etcd) => etcd.set_alarm_no_space(alarm).await,
         }
     }
 

@@ -207,6 +207,8 @@ mod tests {
             wanted: 2,
             ready: 1,
             updated: 1,
+            outdated: 0,
+            template: None,
         };
         ClusterView { name: "a".into(), status: Some(status), ..ClusterView::default() }
     }

@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 use overlord_api::{Condition, ConditionType, Phase, Status, Truth};
-use overlord_server::view::{ClusterView, InstanceView, TaskView};
+use overlord_server::view::{ClusterView, ControllerView, InstanceView, TaskView};
 
 use crate::{age, commands::shards::slot_count, output::Format, table::Table};
 
@@ -136,6 +136,7 @@ pub(crate) fn instance_table(columns: Columns, now: Timestamp, items: &[Instance
         "LINK",
         "EPOCH",
         "NODE-ID",
+        "TEMPLATE",
     ];
     let mut table = headings(columns, &few, &more);
     for view in items {
@@ -181,6 +182,7 @@ pub(crate) fn instance_table(columns: Columns, now: Timestamp, items: &[Instance
                 observed.link.clone().unwrap_or_default(),
                 observed.epoch.map(|epoch| epoch.to_string()).unwrap_or_default(),
                 info.node_id.clone().unwrap_or_default(),
+                info.template.clone().unwrap_or_default(),
             ]
         }));
     }
@@ -219,6 +221,29 @@ pub(crate) fn task_table(columns: Columns, now: Timestamp, items: &[TaskView]) -
     table
 }
 
+pub(crate) fn controller_table(columns: Columns, now: Timestamp, items: &[ControllerView]) -> Table {
+    let few = ["ID", "ROLE", "API", "VERSION", "AGE", "NOTE"];
+    let mut table = headings(columns, &few, &["EPOCH", "SINCE"]);
+    for view in items {
+        let unlisted = || view.since.is_none().then(|| "it has not said yet that it runs".to_owned());
+        let cells = vec![
+            view.id.clone(),
+            view.role.to_string(),
+            view.api.clone().unwrap_or_default(),
+            view.program.clone().unwrap_or_default(),
+            view.since.map(|since| age::since(since, now)).unwrap_or_default(),
+            view.error.clone().or_else(unlisted).unwrap_or_default(),
+        ];
+        table.row(wide(columns, cells, || {
+            vec![
+                view.epoch.map(|epoch| epoch.to_string()).unwrap_or_default(),
+                view.since.map(|since| since.to_string()).unwrap_or_default(),
+            ]
+        }));
+    }
+    table
+}
+
 #[cfg(test)]
 mod tests {
     use overlord_api::Kind;
@@ -248,6 +273,8 @@ mod tests {
             wanted: 3,
             ready: 2,
             updated: 1,
+            outdated: 0,
+            template: None,
         }
     }
 

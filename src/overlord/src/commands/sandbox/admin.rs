@@ -1,5 +1,5 @@
 //! The sandbox's own small API, for looking at it and breaking things: `GET /agents`,
-//! `POST /agents/{name}/{fault}`, `POST /master/{fault}`.
+//! `POST /agents/{name}/{fault}`, `POST /master/{fault}`, `POST /etcd/{fault}`.
 
 use std::net::SocketAddr;
 
@@ -10,12 +10,12 @@ use axum::{
     http::{HeaderMap, StatusCode, header},
     routing::{get, post},
 };
-use overlord_sandbox::{AgentState, Mesos};
+use overlord_sandbox::AgentState;
 use serde::{Deserialize, Serialize};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use super::{AgentsArgs, FaultArgs, fault};
+use super::{AgentsArgs, FaultArgs, fault, hands::Hands};
 use crate::{
     cli,
     failure::{Exit, Failure},
@@ -54,21 +54,23 @@ fn reply(status: StatusCode, message: impl Into<String>) -> Reply {
 /// Serves until `shutdown`.
 pub(crate) async fn serve(
     listener: TcpListener,
-    mesos: Mesos,
+    hands: Hands,
     shutdown: CancellationToken,
 ) -> Result<(), Failure> {
     let router = Router::new()
         .route("/agents", get(agents))
         .route("/agents/{name}/{fault}", post(agent_fault))
-        .route("/master/{fault}", post(master_fault))
-        .with_state(mesos);
+        .route("/master/{fault}", post(whole_fault))
+        .route("/etcd/{fault}", post(whole_fault))
+        .with_state(hands);
     axum::serve(listener, router)
         .with_graceful_shutdown(async move { shutdown.cancelled().await })
         .await
         .map_err(|error| Failure::io("the sandbox's admin address", &error))
 }
 
-async fn agents(State(mesos): State<Mesos>) -> Json<Vec<AgentInfo>> {
+async fn agents(State(hands): State<Hands>) -> Json<Vec<AgentInfo>> {
+    let mesos = hands.mesos;
     let tasks = mesos.tasks();
     let agents = mesos.agents().into_iter().map(|agent| AgentInfo {
         tasks: tasks.iter().filter(|task| task.agent_id == agent.id && !task.state.is_terminal()).count(),
@@ -90,24 +92,24 @@ async fn agents(State(mesos): State<Mesos>) -> Json<Vec<AgentInfo>> {
 }
 
 async fn agent_fault(
-    State(mesos): State<Mesos>,
+    State(hands): State<Hands>,
     headers: HeaderMap,
     Path((name, word)): Path<(String, String)>,
     body: Bytes,
 ) -> Reply {
-    strike(&mesos, &headers, &word, Some(&name), &body)
+    strike(&hands, &headers, &word, Some(&name), &body)
 }
 
-async fn master_fault(
-    State(mesos): State<Mesos>,
+async fn whole_fault(
+    State(hands): State<Hands>,
     headers: HeaderMap,
     Path(word): Path<String>,
     body: Bytes,
 ) -> Reply {
-    strike(&mesos, &headers, &word, None, &body)
+    strike(&hands, &headers, &word, None, &body)
 }
 
-fn strike(mesos: &Mesos, headers: &HeaderMap, word: &str, agent: Option<&str>, body: &[u8]) -> Reply {
+fn strike(hands: &Hands, headers: &HeaderMap, word: &str, agent: Option<&str>, body: &[u8]) -> Reply {
     // A web page can send a plain POST anywhere, but not one of this type without asking first.
     if headers.get(header::CONTENT_TYPE).is_none_or(|kind| kind != "application/json") {
         return reply(StatusCode::BAD_REQUEST, "send it with Content-Type: application/json");
@@ -121,7 +123,7 @@ fn strike(mesos: &Mesos, headers: &HeaderMap, word: &str, agent: Option<&str>, b
         Ok(fault) => fault,
         Err(message) => return reply(StatusCode::BAD_REQUEST, message),
     };
-    match fault.strike(mesos) {
+    match fault.strike(hands) {
         Ok(message) => {
             tracing::info!(fault = word, "{message}");
             reply(StatusCode::OK, message)
@@ -136,6 +138,7 @@ pub(crate) fn order(args: &FaultArgs, log: &LogArgs) -> Result<(), Failure> {
     let (word, agent) = args.fault.address();
     let path = match agent {
         Some(agent) => format!("/agents/{}/{word}", crate::client::segment(&agent)),
+        None if args.fault.is_etcd() => format!("/etcd/{word}"),
         None => format!("/master/{word}"),
     };
     let mut body = serde_json::to_value(&args.fault)

@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
-use overlord_sandbox::{AgentFault, FaultError, Mesos};
+use overlord_sandbox::{AgentFault, FaultError};
 use serde::{Deserialize, Serialize};
+
+use super::hands::{EtcdFault, Hands};
 
 /// What can happen. Agents are agent-1, agent-2, ...; `overlord sandbox agents` lists them.
 #[derive(Debug, Clone, PartialEq, Eq, clap::Subcommand, Serialize, Deserialize)]
@@ -51,6 +53,10 @@ pub(crate) enum Fault {
     Maintenance(Maintenance),
     /// An operator declares that an agent will not come back
     MarkGone(Agent),
+    /// etcd is killed (SIGKILL), and starts again with what is on its disk
+    EtcdKill(Away),
+    /// etcd takes connections and answers nothing (SIGSTOP), until it goes on
+    EtcdPause(Away),
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, clap::Args, Serialize, Deserialize)]
@@ -100,6 +106,14 @@ pub(crate) struct Failover {
 
 fn a_second() -> u64 {
     1000
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, clap::Args, Serialize, Deserialize)]
+pub(crate) struct Away {
+    /// How long it is away
+    #[arg(default_value_t = 1000)]
+    #[serde(default = "a_second")]
+    milliseconds: u64,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, clap::Args, Serialize, Deserialize)]
@@ -162,6 +176,11 @@ pub(crate) fn words() -> Vec<String> {
 }
 
 impl Fault {
+    /// Whether it is etcd's.
+    pub(crate) const fn is_etcd(&self) -> bool {
+        matches!(self, Self::EtcdKill(_) | Self::EtcdPause(_))
+    }
+
     /// The word, and the agent it is for.
     pub(crate) fn address(&self) -> (String, Option<String>) {
         let value = serde_json::to_value(self).unwrap_or_default();
@@ -170,7 +189,8 @@ impl Fault {
     }
 
     /// Makes it happen; what to tell.
-    pub(crate) fn strike(self, mesos: &Mesos) -> Result<String, FaultError> {
+    pub(crate) fn strike(self, hands: &Hands) -> Result<String, FaultError> {
+        let mesos = &hands.mesos;
         let on = |agent: String, fault: AgentFault, what: &str| {
             mesos.agent_fault(&agent, fault).map(|()| format!("{agent} {what}"))
         };
@@ -229,6 +249,12 @@ impl Fault {
                 }
             },
             Self::MarkGone(Agent { agent }) => on(agent, AgentFault::MarkGone, "is marked gone"),
+            Self::EtcdKill(Away { milliseconds: after }) => hands
+                .etcd(EtcdFault::Kill(milliseconds(after)))
+                .map(|()| format!("etcd is killed; it starts again in {after} ms")),
+            Self::EtcdPause(Away { milliseconds: after }) => hands
+                .etcd(EtcdFault::Pause(milliseconds(after)))
+                .map(|()| format!("etcd answers nothing for {after} ms")),
         }
     }
 }
@@ -268,6 +294,8 @@ mod tests {
             let line: &[&str] = match word.as_str() {
                 "master-failover" => &["master-failover", "200"],
                 "slow" => &["slow", "200"],
+                "etcd-kill" => &["etcd-kill", "200"],
+                "etcd-pause" => &["etcd-pause", "200"],
                 "delay-updates" => &["delay-updates", "agent-1", "200"],
                 "drop-updates" | "duplicate-updates" | "drop-kills" => &[word.as_str(), "agent-1", "3"],
                 other => &[other, "agent-1"],

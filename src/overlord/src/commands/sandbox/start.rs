@@ -20,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     DEFAULT_ADMIN, StartArgs, admin,
     binaries::{self, Found},
+    hands::{self, Gone, Hands},
     layout::Layout,
     text,
 };
@@ -113,9 +114,11 @@ async fn live(
         client_port: chosen_port(args.etcd_port, 2379).await,
         ..EtcdConfig::new(layout.etcd()?)
     };
-    let mut etcd = Etcd::start(&etcd_config, Some(Arc::clone(supervisor))).await.map_err(|error| {
+    let etcd = Etcd::start(&etcd_config, Some(Arc::clone(supervisor))).await.map_err(|error| {
         Failure::failed(chain(&error), "choose another port with --etcd-port, or 0 for a free one")
     })?;
+    let etcd_address = etcd.address();
+    let mut etcd = Some(etcd);
     let processes = Arc::new(Processes::new(Some(Arc::clone(supervisor))));
     let mesos_shutdown = CancellationToken::new();
     let outcome = async {
@@ -123,7 +126,7 @@ async fn live(
         let addresses = Addresses {
             root: layout.root().to_path_buf(),
             temporary: args.dir.is_none(),
-            etcd: etcd.address(),
+            etcd: etcd_address,
             master: running.master_addr,
             admin: local(&admin)?,
             api: api.as_ref().map(local).transpose()?,
@@ -139,12 +142,16 @@ async fn live(
         let file = layout.addresses_file();
         std::fs::write(&file, text::addresses(&addresses)).map_err(|error| Failure::io(file.display(), &error))?;
 
+        let (hands, orders) = Hands::new(running.mesos.clone());
         let parts = Parts { addresses, api, admin, exe, manifests, wait_ready: args.wait_ready, deliver: args.deliver };
         let outcome = tokio::select! {
             biased;
-            outcome = parts.run(layout, &running, &shutdown) => outcome,
-            status = etcd.exited() => Err(Failure::failed(
-                format!("etcd ended by itself ({})", status.map_or_else(|e| e.to_string(), |s| s.to_string())),
+            outcome = parts.run(layout, hands, &shutdown) => outcome,
+            gone = hands::keep(&mut etcd, &etcd_config, supervisor, orders) => Err(Failure::failed(
+                match gone {
+                    Gone::Ended(status) => format!("etcd ended by itself ({})", status.map_or_else(|e| e.to_string(), |s| s.to_string())),
+                    Gone::NotBack(error) => format!("etcd does not start again: {}", chain(&error)),
+                },
                 format!("its log is {}", etcd_config.dir.join("etcd.log").display()),
             )),
         };
@@ -155,7 +162,9 @@ async fn live(
     .await;
     mesos_shutdown.cancel();
     processes.shutdown(GRACE).await;
-    etcd.stop().await;
+    if let Some(etcd) = etcd {
+        etcd.stop().await;
+    }
     outcome
 }
 
@@ -171,15 +180,10 @@ struct Parts {
 }
 
 impl Parts {
-    async fn run(
-        self,
-        layout: &Layout,
-        running: &RunningMesos,
-        shutdown: &CancellationToken,
-    ) -> Result<(), Failure> {
+    async fn run(self, layout: &Layout, hands: Hands, shutdown: &CancellationToken) -> Result<(), Failure> {
         let Self { addresses, api, admin, exe, manifests, wait_ready, deliver } = self;
         let mut parts: JoinSet<Result<(), Failure>> = JoinSet::new();
-        parts.spawn(admin::serve(admin, running.mesos.clone(), shutdown.clone()));
+        parts.spawn(admin::serve(admin, hands, shutdown.clone()));
         if let (Some(listener), Some(api)) = (api, addresses.api) {
             let delivered = if deliver { Some(service::own_binary().await?) } else { None };
             let program = match &delivered {
