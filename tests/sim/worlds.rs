@@ -58,7 +58,7 @@ fn random_worlds_converge_and_are_the_same_twice() {
     }
     let seeds = number("OVERLORD_SIM_SEEDS").unwrap_or(SEEDS);
     let from = number("OVERLORD_SIM_FROM").unwrap_or(0);
-    let twice = number("OVERLORD_SIM_TWICE").unwrap_or(1).max(1);
+    let twice = number("OVERLORD_SIM_TWICE").unwrap_or(SEEDS).max(1);
     let next = AtomicU64::new(0);
     let counts: Mutex<BTreeMap<&str, u64>> = Mutex::default();
     let failures: Mutex<Vec<(u64, String)>> = Mutex::default();
