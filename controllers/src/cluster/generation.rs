@@ -77,8 +77,10 @@ impl Pass<'_> {
             }
             let mut batch = Batch::default();
             batch.put_json(keys::status(self.cluster), &status, Expect::seen(revision));
-            self.shared.memo(self.cluster, |memo| memo.published = Some(now));
-            ledger.commit(batch).await.map_err(|source| self.error(source))?;
+            let outcome = ledger.commit(batch).await;
+            let tried = self.shared.clock.monotonic();
+            self.shared.memo(self.cluster, |memo| memo.published = Some(tried));
+            outcome.map_err(|source| self.error(source))?;
         }
         Ok(Action::await_change())
     }
