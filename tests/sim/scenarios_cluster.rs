@@ -129,39 +129,29 @@ story!(a_lost_host_costs_its_members_only, world, {
     stay_quiet(world).await
 });
 
-story!(
-    #[ignore = "after it the simulated endpoints show a role of before: whether a probe of the simulation or the product is late is open"]
-    a_change_that_needs_restarts_loses_nothing,
-    world,
-    {
-        formed(world, Pool::nodes("orders", 3, 1)).await?;
-        world.apply(Pool::nodes("orders", 3, 1).with("tcp-backlog", 400)).await;
-        for _ in 0..200 {
-            world.users.write().await;
-        }
-        converge(world, BOUND).await?;
-        stay_quiet(world).await
+story!(a_change_that_needs_restarts_loses_nothing, world, {
+    formed(world, Pool::nodes("orders", 3, 1)).await?;
+    world.apply(Pool::nodes("orders", 3, 1).with("tcp-backlog", 400)).await;
+    for _ in 0..200 {
+        world.users.write().await;
     }
-);
+    converge(world, BOUND).await?;
+    stay_quiet(world).await
+});
 
-story!(
-    #[ignore = "as the one before: in some worlds a role of before is shown after it"]
-    a_controller_that_crashes_in_the_middle_of_a_rolling_restart_loses_nothing,
-    world,
-    {
-        formed(world, Pool::nodes("orders", 3, 1)).await?;
-        world.apply(Pool::nodes("orders", 3, 1).with("tcp-backlog", 400)).await;
-        for _ in 0..8 {
-            let pause = world.net.millis(200, 6000);
-            world.pass(pause).await;
-            world.users.write().await;
-            world.crash_controller().await;
-            world.start_controller();
-        }
-        converge(world, BOUND).await?;
-        stay_quiet(world).await
+story!(a_controller_that_crashes_in_the_middle_of_a_rolling_restart_loses_nothing, world, {
+    formed(world, Pool::nodes("orders", 3, 1)).await?;
+    world.apply(Pool::nodes("orders", 3, 1).with("tcp-backlog", 400)).await;
+    for _ in 0..8 {
+        let pause = world.net.millis(200, 6000);
+        world.pass(pause).await;
+        world.users.write().await;
+        world.crash_controller().await;
+        world.start_controller();
     }
-);
+    converge(world, BOUND).await?;
+    stay_quiet(world).await
+});
 
 story!(a_controller_that_crashes_while_a_cluster_forms_forms_it_in_the_end, world, {
     world.start_controller();

@@ -108,12 +108,15 @@ pub(crate) fn brief(key: &str, value: &[u8]) -> String {
         Key::Info(..) => read(value, |info: Info| {
             let (desired, seen) = (&info.desired, &info.observed);
             format!(
-                "task {} wants {} config {} restart {}, is {} config {} restart {} restarts {} failures {}{}{}",
+                "task {} wants {} config {} restart {}, is {} {}config {} restart {} restarts {} failures {}{}{}",
                 info.mesos_task_id,
                 desired.state,
                 desired.config,
                 desired.restart,
                 seen.state,
+                seen.role.as_deref().map_or_else(String::new, |role| {
+                    format!("{role} epoch {:?} link {:?} of {:?} ", seen.epoch, seen.link, seen.slots)
+                }),
                 seen.config,
                 seen.restart,
                 seen.restarts,

@@ -7,7 +7,7 @@ use overlord_api::{Address, DISK_TROUBLE, Engine, Kind, Persistence};
 
 use crate::{
     AdminError, Change, EngineAdmin, Health,
-    cluster::{Node, keys, slots_digest},
+    cluster::{Node, Role, keys, slots_digest},
     dial::Dialler,
     diff::{canonical, target},
     directive::find_any,
@@ -39,7 +39,34 @@ struct SlotsRead {
     /// What was seen when they were read.
     at: (Option<String>, Option<u64>, bool),
     age: u32,
+    own: Own,
+}
+
+/// What a node's line of itself says.
+#[derive(Debug, Clone, Default)]
+struct Own {
     slots: Option<String>,
+    replica: bool,
+}
+
+impl Own {
+    fn of(node: &Node) -> Self {
+        Self { slots: slots_digest(&node.slots), replica: node.flags.role() == Some(Role::Replica) }
+    }
+
+    /// A replica that has just been started calls itself a master in INFO until it has begun to follow its own, which is
+    /// within a tenth of a second (redis 7.0, `clusterCron`). It has no link then, and serves nobody.
+    fn complete(&self, health: &mut Health) {
+        health.slots.clone_from(&self.slots);
+        if self.replica && health.role.as_deref() == Some("master") {
+            health.role = Some(String::from("slave"));
+            health.link = Some(String::from("down"));
+            if health.serving {
+                health.serving = false;
+                "the link to its master is down".clone_into(&mut health.detail);
+            }
+        }
+    }
 }
 
 impl RedisAdmin {
@@ -75,17 +102,17 @@ impl RedisAdmin {
         Ok(server)
     }
 
-    /// Slots of the `myself` line of CLUSTER NODES.
-    async fn slots(&mut self) -> Result<Option<String>, AdminError> {
-        let mut slots = None;
+    /// The `myself` line of CLUSTER NODES.
+    async fn own(&mut self) -> Result<Own, AdminError> {
+        let mut own = Own::default();
         self.resp
             .lines("CLUSTER NODES", &["CLUSTER", "NODES"], |line| {
                 if line.split(' ').nth(2).is_some_and(|flags| flags.split(',').any(|flag| flag == "myself")) {
-                    slots = Node::parse(line).ok().and_then(|(node, _)| slots_digest(&node.slots));
+                    own = Node::parse(line).map(|(node, _)| Own::of(&node)).unwrap_or_default();
                 }
             })
             .await?;
-        Ok(slots)
+        Ok(own)
     }
 
     async fn cluster(&mut self, info: &str, health: &mut Health) -> Result<(), AdminError> {
@@ -100,10 +127,10 @@ impl RedisAdmin {
         // While it starts, the slots are of no interest.
         let wanted = state == "ok" || self.slots.at.0.is_some();
         if wanted && (self.slots.at != at || self.slots.age >= SLOTS_EVERY) {
-            let slots = self.slots().await?;
-            self.slots = SlotsRead { at, age: 0, slots };
+            let own = self.own().await?;
+            self.slots = SlotsRead { at, age: 0, own };
         }
-        health.slots.clone_from(&self.slots.slots);
+        self.slots.own.complete(health);
         Ok(())
     }
 
@@ -306,6 +333,21 @@ mod tests {
         let info = "# Replication\r\nrole:master\r\nmaster_repl_offset:7\r\n";
         assert_eq!(field(info, "role"), Some("master"));
         assert_eq!(field(info, "master"), None);
+    }
+
+    #[test]
+    fn a_replica_that_does_not_follow_yet_is_no_master() {
+        let id = "0123456789abcdef0123456789abcdef01234567";
+        let line = |flags: &str, of: &str| format!("{id} 10.0.0.1:1@2 myself,{flags} {of} 0 0 5 connected");
+        let own = |line: &str| Own::of(&Node::parse(line).unwrap().0);
+        let master = Health { serving: true, role: Some(String::from("master")), ..Health::default() };
+        let mut health = master.clone();
+        own(&line("slave", &id.replace('0', "f"))).complete(&mut health);
+        let seen = (health.serving, health.role.as_deref(), health.link.as_deref());
+        assert_eq!(seen, (false, Some("slave"), Some("down")));
+        let mut health = master.clone();
+        own(&line("master", "-")).complete(&mut health);
+        assert_eq!(health, master);
     }
 
     #[test]
