@@ -107,7 +107,8 @@ pub(crate) fn fold(info: &Info, status: &TaskStatus, context: Context<'_>) -> Fo
             next.observed.state = State::Draining;
         }
         TaskState::Unreachable => {
-            if is_over(info.observed.state) {
+            // Asked again and again, the master says it in other words than at first.
+            if is_over(info.observed.state) || info.observed.state == State::Unreachable {
                 return Folded::Unchanged;
             }
             next.observed.state = State::Unreachable;

@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures::{StreamExt as _, stream};
-use overlord_api::{Address, ClusterName, EventLevel, Info, SPEAK, keys};
+use overlord_api::{Address, ClusterName, EventLevel, Info, SPEAK, State, keys};
 use overlord_mesos::v1::{AgentId, ExecutorId, TaskId, TaskState, TaskStatus};
 use overlord_reconcile::Revision;
 use overlord_store::Error;
@@ -111,7 +111,7 @@ async fn store_round(shared: &Shared, round: &[TaskStatus]) -> Result<(), Ledger
     let mut batch = Batch::default();
     let mut touched: BTreeSet<ClusterName> = BTreeSet::new();
     let mut happenings: Vec<(ClusterName, Happening)> = Vec::new();
-    let mut answered: Vec<(&TaskId, ClusterName)> = Vec::new();
+    let mut answered: Vec<(&TaskId, ClusterName, Option<AgentId>)> = Vec::new();
     for status in round {
         if let Some(report) = report_of(status) {
             hear(shared, status.task_id.as_str(), &report);
@@ -128,7 +128,7 @@ async fn store_round(shared: &Shared, round: &[TaskStatus]) -> Result<(), Ledger
         let context = Context { agent_registered, doubted: doubted.as_ref(), now: shared.clock.now() };
         let explained = shared.deaths.explain(status);
         match fold(&info, explained.as_ref().unwrap_or(status), context) {
-            Folded::Unchanged => answered.push((&status.task_id, cluster)),
+            Folded::Unchanged => answered.push((&status.task_id, cluster, away(&info))),
             Folded::Ask => {
                 tracing::info!(task = %status.task_id, state = %status.state, "asking mesos whether that is so");
                 let agent = AgentId::new(info.agent_id.as_str());
@@ -137,7 +137,7 @@ async fn store_round(shared: &Shared, round: &[TaskStatus]) -> Result<(), Ledger
             Folded::Changed(next, happening) => {
                 batch.put_json(keys::info(&cluster, info.address()), &*next, Expect::At(revision));
                 happenings.extend(happening.map(|happening| (cluster.clone(), happening)));
-                answered.push((&status.task_id, cluster.clone()));
+                answered.push((&status.task_id, cluster.clone(), away(&next)));
                 touched.insert(cluster);
             }
         }
@@ -149,8 +149,12 @@ async fn store_round(shared: &Shared, round: &[TaskStatus]) -> Result<(), Ledger
         shared.events.record(cluster.as_str(), happening);
     }
     // Only what is stored is answered: a pass in between would see the old state without an open question.
-    for (task, cluster) in answered {
-        if shared.sync.heard(task) {
+    for (task, cluster, away) in answered {
+        let waited_for = match away {
+            Some(agent) => shared.sync.unreachable(shared.clock.monotonic(), task.clone(), agent),
+            None => shared.sync.heard(task),
+        };
+        if waited_for {
             touched.insert(cluster);
         }
     }
@@ -158,6 +162,11 @@ async fn store_round(shared: &Shared, round: &[TaskStatus]) -> Result<(), Ledger
         shared.enqueue(&cluster);
     }
     Ok(())
+}
+
+/// The agent of an instance that is recorded as out of reach.
+fn away(info: &Info) -> Option<AgentId> {
+    (info.observed.state == State::Unreachable).then(|| AgentId::new(info.agent_id.as_str()))
 }
 
 async fn acknowledge(shared: &Shared, round: &[TaskStatus]) {

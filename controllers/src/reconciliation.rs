@@ -1,5 +1,6 @@
 //! Explicit reconciliation with Mesos: every task whose state must be confirmed is asked for until an
-//! answer comes, with truncated back-off. Silence is never taken for an answer.
+//! answer comes, with truncated back-off. Silence is never taken for an answer. A task that cannot be reached is
+//! asked for as long as that is so: that its agent is back is told once, by an update that nobody acknowledges.
 
 use std::{
     collections::{BTreeMap, BTreeSet, btree_map::Entry},
@@ -39,6 +40,14 @@ struct Question {
     pause: Duration,
     /// The end that was told and is not believed before this is answered.
     doubted: Option<TaskStatus>,
+    /// How it is was said in this subscription; asked is whether it is still so.
+    confirmed: bool,
+}
+
+impl Question {
+    const fn open(agent: Option<AgentId>, due: Duration, pause: Duration) -> Self {
+        Self { agent, due, pause, doubted: None, confirmed: false }
+    }
 }
 
 /// The open questions, and in which order they are due.
@@ -51,6 +60,9 @@ struct Questions {
 impl Questions {
     /// Asks unless it is asked already.
     fn insert(&mut self, task: TaskId, question: Question) {
+        if self.by_task.get(&task).is_some_and(|before| before.confirmed) {
+            self.remove(&task);
+        }
         if let Entry::Vacant(entry) = self.by_task.entry(task) {
             self.due.insert((question.due, entry.key().clone()));
             entry.insert(question);
@@ -85,7 +97,7 @@ impl Reconciliation {
         let mut questions = self.questions();
         *questions = Questions::default();
         for (task, agent) in tasks {
-            questions.insert(task, Question { agent, due: now, pause: FIRST_PAUSE, doubted: None });
+            questions.insert(task, Question::open(agent, now, FIRST_PAUSE));
         }
         drop(questions);
         self.listed.lock().unwrap_or_else(PoisonError::into_inner).0 = None;
@@ -114,23 +126,25 @@ impl Reconciliation {
 
     /// Whether Mesos has said in this subscription how it is with a task. Only then may a loss be acted on.
     pub(crate) fn is_confirmed(&self, task: &str) -> bool {
-        self.standing.load(Ordering::Acquire) && !self.questions().by_task.contains_key(&TaskId::new(task))
+        let asked = |questions: &Questions| {
+            questions.by_task.get(&TaskId::new(task)).is_some_and(|question| !question.confirmed)
+        };
+        self.standing.load(Ordering::Acquire) && !asked(&self.questions())
     }
 
     /// Asks for one task at once.
     pub(crate) fn ask(&self, now: Duration, task: TaskId, agent: Option<AgentId>) {
-        self.insert(task, Question { agent, due: now, pause: FIRST_PAUSE, doubted: None });
+        self.insert(task, Question::open(agent, now, FIRST_PAUSE));
     }
 
     /// Asks for one task after a pause, and then after longer ones: it is known, and should not be any more.
     pub(crate) fn ask_after(&self, now: Duration, pause: Duration, task: TaskId, agent: Option<AgentId>) {
-        self.insert(task, Question { agent, due: now + pause, pause, doubted: None });
+        self.insert(task, Question::open(agent, now + pause, pause));
     }
 
     /// A task was launched: asked for when nothing is heard of it.
     pub(crate) fn launched(&self, now: Duration, task: TaskId, agent: AgentId) {
-        let due = now + LAUNCH_PATIENCE;
-        self.insert(task, Question { agent: Some(agent), due, pause: FIRST_PAUSE, doubted: None });
+        self.insert(task, Question::open(Some(agent), now + LAUNCH_PATIENCE, FIRST_PAUSE));
     }
 
     /// An end was told that is not believed as it is: asked for at once, whatever was asked before.
@@ -138,7 +152,8 @@ impl Reconciliation {
         let mut questions = self.questions();
         let task = status.task_id.clone();
         let pause = questions.remove(&task).map_or(FIRST_PAUSE, |before| before.pause);
-        questions.insert(task, Question { agent: Some(agent), due: now, pause, doubted: Some(status) });
+        let doubted = Some(status);
+        questions.insert(task, Question { doubted, ..Question::open(Some(agent), now, pause) });
         drop(questions);
         self.wake.notify_one();
     }
@@ -153,12 +168,25 @@ impl Reconciliation {
         self.wake.notify_one();
     }
 
-    /// The answer is stored. Whether anybody had asked.
+    /// The answer is stored. Whether anybody was waiting for it.
     pub(crate) fn heard(&self, task: &TaskId) -> bool {
-        self.paused(task).is_some()
+        self.questions().remove(task).is_some_and(|question| !question.confirmed)
     }
 
-    /// The same; gives how long the next pause would have been.
+    /// The answer, that it cannot be reached, is stored: it is asked for again, later and later, and counts until
+    /// then. Whether anybody was waiting for it.
+    pub(crate) fn unreachable(&self, now: Duration, task: TaskId, agent: AgentId) -> bool {
+        let mut questions = self.questions();
+        let before = questions.remove(&task);
+        let pause = before.as_ref().map_or(FIRST_PAUSE, |before| before.pause);
+        let question = Question { confirmed: true, ..Question::open(Some(agent), now + pause, pause) };
+        questions.insert(task, question);
+        drop(questions);
+        self.wake.notify_one();
+        before.is_some_and(|before| !before.confirmed)
+    }
+
+    /// The answer is taken; gives how long the next pause would have been.
     pub(crate) fn paused(&self, task: &TaskId) -> Option<Duration> {
         self.questions().remove(task).map(|question| question.pause)
     }
@@ -246,6 +274,30 @@ mod tests {
         assert!(sync.is_confirmed("t"));
         sync.suspend();
         assert!(!sync.is_confirmed("t"));
+    }
+
+    #[test]
+    fn what_cannot_be_reached_is_asked_for_ever_later_and_is_known_until_then() {
+        let sync = Reconciliation::default();
+        let (task, agent) = (TaskId::new("t"), AgentId::new("a"));
+        sync.restart(Duration::ZERO, [(task.clone(), Some(agent.clone()))]);
+        let (mut now, mut pauses) = (Duration::ZERO, Vec::new());
+        for answers in 0..8 {
+            assert_eq!(sync.due(now).0.len(), 1);
+            // Only the first answer was waited for.
+            assert_eq!(sync.unreachable(now, task.clone(), agent.clone()), answers == 0);
+            assert!(sync.is_confirmed("t"));
+            let next = sync.due(now).1.unwrap();
+            pauses.push((next - now).as_secs());
+            now = next;
+        }
+        assert_eq!(pauses, [4, 8, 16, 32, 60, 60, 60, 60]);
+        // Who must know asks at once, and knows nothing until the answer.
+        sync.ask(now, task.clone(), Some(agent));
+        assert!(!sync.is_confirmed("t"));
+        assert_eq!(sync.due(now).0.len(), 1);
+        assert!(sync.heard(&task));
+        assert_eq!(sync.due(now + LONGEST_PAUSE), (vec![], None));
     }
 
     #[test]

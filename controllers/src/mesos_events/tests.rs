@@ -176,7 +176,7 @@ async fn world(infos: &[Info]) -> World {
     let shared = Arc::new(Shared {
         ledger,
         gate: Gate::new(leadership.license()),
-        post: Post::new("test", &clock),
+        post: Post::new("test", &clock, &crate::high_water::HighWater::new(None)),
         events: Recorder::new(dyn_store(), fence, Arc::clone(&clock)),
         launcher: Launcher::new(roles, mesos.clone(), Arc::clone(&clock), trigger.clone()),
         mesos,
@@ -319,6 +319,43 @@ async fn an_unreachable_instance_is_back_when_its_agent_is_and_is_gone_with_it_b
     world.master_says(&info, TaskState::GoneByOperator, "REASON_RECONCILIATION");
     sleep(second()).await;
     assert_eq!(world.info(info.address()).observed.state, State::Failed);
+    world.tasks.shutdown(second()).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_unreachable_instance_whose_return_nobody_told_is_asked_for_until_it_is_back() {
+    let info = samples::info(0, State::Running);
+    let world = world(std::slice::from_ref(&info)).await;
+    let asked = || world.master.calls(CallType::Reconcile).len();
+    let revision = || {
+        let key = keys::info(&samples::cluster(), info.address());
+        world.shared.ledger.clusters.get(&key).unwrap().mod_revision
+    };
+    world.master_says(&info, TaskState::Unreachable, "REASON_AGENT_REMOVED");
+    sleep(second()).await;
+    let (first, stored) = (asked(), revision());
+    assert_eq!(world.info(info.address()).observed.state, State::Unreachable);
+    // Each answer is the same, in other words than at first: it costs no write, and is an answer.
+    let mut answered = first;
+    for _ in 0..600 {
+        sleep(second()).await;
+        if asked() > answered {
+            answered = asked();
+            world.master_says(&info, TaskState::Unreachable, "REASON_RECONCILIATION");
+        }
+        assert!(world.shared.sync.is_confirmed(&info.mesos_task_id));
+    }
+    assert!((12..=16).contains(&(answered - first)), "{}", answered - first);
+    assert_eq!(revision(), stored);
+    // That its agent was back was told, and got lost.
+    sleep(second() * 61).await;
+    assert!(asked() > answered);
+    world.master_says(&info, TaskState::Running, "REASON_RECONCILIATION");
+    sleep(second()).await;
+    assert_eq!(world.info(info.address()).observed.state, State::Running);
+    let last = asked();
+    sleep(second() * 300).await;
+    assert_eq!(asked(), last);
     world.tasks.shutdown(second()).await.unwrap();
 }
 

@@ -191,20 +191,18 @@ impl Model {
             return;
         }
         self.masters.phase = Phase::Leads;
-        let names: Vec<String> = self
-            .agents
-            .iter()
-            .filter(|(_, agent)| {
-                agent.registration == Registration::Recovered
-                    || (self.masters.amnesia
-                        && matches!(agent.registration, Registration::Unreachable { .. }))
-            })
-            .map(|(name, _)| name.clone())
-            .collect();
-        for name in names {
+        // One that was given up may have become well while nobody led: it registers as the others do.
+        let waiting = |agent: &super::Agent| match agent.registration {
+            Registration::Recovered => Some(true),
+            Registration::Unreachable { .. } => Some(false),
+            _ => None,
+        };
+        let agents: Vec<(String, bool)> =
+            self.agents.iter().filter_map(|(name, agent)| Some((name.clone(), waiting(agent)?))).collect();
+        for (name, expected) in agents {
             let at = self.return_time();
             self.at(at, Timer::Reregister { agent: name.clone(), term });
-            if !self.masters.amnesia {
+            if expected && !self.masters.amnesia {
                 self.after(self.timings.agent_reregister, Timer::NotBack { agent: name, term });
             }
         }

@@ -97,7 +97,7 @@ fn an_agent_of_the_registry_that_does_not_come_back_is_unreachable() {
     let scheduler = world.subscribe();
     let running = world.run(&scheduler, "t");
     world.report(&running, TaskState::Running, 1);
-    let agent = world.drain(&scheduler)[0].agent_id.clone().unwrap();
+    world.drain(&scheduler);
     world.fault("agent1", AgentFault::Lost);
     master(&mut world, MasterFault::Failover { after: Duration::ZERO, keep_registry: true });
     world.pass(0.2);
@@ -107,12 +107,71 @@ fn an_agent_of_the_registry_that_does_not_come_back_is_unreachable() {
     assert_eq!(ask(&mut world, &scheduler, Some("t")), []);
     world.pass(2.0);
     assert_eq!(world.kinds(&scheduler), [EventType::Failure]);
-    let question = json!({"task_id": {"value": "t"}, "agent_id": {"value": agent.as_str()}});
-    world.tell(&scheduler, json!({"type": "RECONCILE", "reconcile": {"tasks": [question]}}));
-    assert_eq!(world.statuses(&scheduler)[0].state, TaskState::Unreachable);
+    assert_eq!(ask_of_agent(&mut world, &scheduler, &running)[0].state, TaskState::Unreachable);
     world.fault("agent1", AgentFault::Return);
     world.pass(5.0);
     assert_eq!(ask(&mut world, &scheduler, Some("t"))[0].state, TaskState::Running);
+}
+
+/// An agent that is given up, and a master that dies before it is well again.
+fn given_up_under_a_dead_master(fault: AgentFault) -> (World, Scheduler, Running) {
+    let mut world = World::new(1);
+    let scheduler = world.subscribe();
+    let running = world.run(&scheduler, "t");
+    world.report(&running, TaskState::Running, 1);
+    world.drain(&scheduler);
+    world.fault("agent1", fault);
+    world.pass(80.0);
+    assert_eq!(world.statuses(&scheduler)[0].state, TaskState::Unreachable);
+    master(&mut world, MasterFault::Kill);
+    (world, scheduler, running)
+}
+
+/// What the next master says once its agents have missed the pings of the one before.
+fn told_by_the_next_master(world: &mut World, scheduler: &Scheduler, running: &Running) -> Vec<TaskState> {
+    master(world, MasterFault::Start { keep_registry: true });
+    world.pass(0.2);
+    let scheduler = back(world, scheduler);
+    assert_eq!(ask_of_agent(world, &scheduler, running)[0].state, TaskState::Unreachable);
+    world.pass(80.0);
+    let told = world.statuses(&scheduler).iter().map(|status| status.state).collect();
+    assert_eq!(ask_of_agent(world, &scheduler, running)[0].state, TaskState::Running);
+    told
+}
+
+fn ask_of_agent(world: &mut World, scheduler: &Scheduler, running: &Running) -> Vec<TaskStatus> {
+    let agent = running.start.agent_id.as_str();
+    let question = json!({"task_id": {"value": "t"}, "agent_id": {"value": agent}});
+    world.tell(scheduler, json!({"type": "RECONCILE", "reconcile": {"tasks": [question]}}));
+    world.statuses(scheduler)
+}
+
+#[test]
+fn an_agent_that_recovers_while_no_master_leads_registers_with_the_next_one() {
+    let (mut world, scheduler, running) = given_up_under_a_dead_master(AgentFault::Lost);
+    world.fault("agent1", AgentFault::Return);
+    world.executor_subscribes(&running, json!([])).unwrap();
+    world.pass(2.1);
+    assert_eq!(told_by_the_next_master(&mut world, &scheduler, &running), [TaskState::Running]);
+}
+
+#[test]
+fn an_agent_whose_way_is_open_again_while_no_master_leads_registers_with_the_next_one() {
+    let (mut world, scheduler, running) = given_up_under_a_dead_master(AgentFault::Partition);
+    world.fault("agent1", AgentFault::Heal);
+    world.pass(1.0);
+    assert_eq!(told_by_the_next_master(&mut world, &scheduler, &running), [TaskState::Running]);
+}
+
+#[test]
+fn an_agent_that_stays_away_is_unreachable_to_the_next_master_too() {
+    let (mut world, scheduler, running) = given_up_under_a_dead_master(AgentFault::Lost);
+    master(&mut world, MasterFault::Start { keep_registry: true });
+    world.pass(0.2);
+    let scheduler = back(&mut world, &scheduler);
+    world.pass(700.0);
+    assert_eq!(world.kinds(&scheduler), [EventType::Subscribed]);
+    assert_eq!(ask_of_agent(&mut world, &scheduler, &running)[0].state, TaskState::Unreachable);
 }
 
 #[test]
