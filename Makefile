@@ -23,9 +23,10 @@ quickstart: build ## Run everything on this machine, with all examples, until Ct
 quickstart-check: build ## The same as a check: bring all examples up, use them, take them down
 	@.ci/quickstart-check target/release/overlord
 
+# Backtraces of asynchronous tests bury what failed.
 test: test-deps ## Run every test, against real etcd, redis, memcached and ZooKeeper
 	$(CARGO) build --locked --bin overlord
-	$(CARGO) test --locked --workspace
+	RUST_BACKTRACE=0 $(CARGO) test --locked --workspace
 
 mutants: test-deps ## Take each safety rule out in turn: the simulation must notice, by the oracle for it
 	$(CARGO) test --locked --profile sim -p overlord-tests --test mutants -- --include-ignored --nocapture
