@@ -86,7 +86,10 @@ impl Caches {
         let taken = self.taken.lock().unwrap().clone();
         let mut found = ReadBack::default();
         for (keeper, numbers) in &taken {
-            let here = infos.iter().any(|info| address_of(info) == *address(keeper));
+            // Its address may be a server's of another kind by now, which does not understand the question.
+            let here = infos
+                .iter()
+                .any(|info| address_of(info) == *address(keeper) && info["engine"] == engine(keeper));
             match keeper {
                 _ if !here => found.gone += numbers.len(),
                 Keeper::Redis(..) if infos.iter().any(|info| redis_keeper(info).as_ref() == Some(keeper)) => {
@@ -97,6 +100,13 @@ impl Caches {
             }
         }
         found
+    }
+}
+
+const fn engine(keeper: &Keeper) -> &'static str {
+    match keeper {
+        Keeper::Redis(..) => "redis",
+        Keeper::Memcached(..) => "memcache",
     }
 }
 

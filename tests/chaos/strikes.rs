@@ -7,7 +7,7 @@ use std::{
 
 use overlord_reconcile::{Clock as _, SystemClock};
 use overlord_tests::{
-    Sandbox, Tapped, Watch, cluster_faults, eventually,
+    Sandbox, Tapped, Watch, cluster_faults, disarm, eventually,
     manifest::address,
     name_of, signal,
     tap::{Held, Point, Tape, Way},
@@ -72,11 +72,15 @@ pub(crate) enum Strike {
     RescindOffers,
     KillEtcd,
     PauseEtcd,
+    /// It raises the alarm that its space is used up, and takes no writes.
+    FillEtcd,
+    /// Nothing more can be written to the disk of an agent, until the round ends.
+    FillDisk,
 }
 
 impl Strike {
     /// Once each, and those twice that leaders and etcd suffer.
-    pub(crate) const DECK: [Self; 33] = [
+    pub(crate) const DECK: [Self; 35] = [
         Self::KillLeader,
         Self::KillLeader,
         Self::KillStandby,
@@ -110,6 +114,8 @@ impl Strike {
         Self::KillEtcd,
         Self::KillEtcd,
         Self::PauseEtcd,
+        Self::FillEtcd,
+        Self::FillDisk,
     ];
 
     /// The fault that keeps an agent away, and what mends it.
@@ -140,6 +146,9 @@ pub(crate) struct Strikes {
     ring_struck: Option<Duration>,
     /// Agents whose updates come late.
     late: Vec<u8>,
+    /// The agent whose disk is full. What a server has taken and could not write dies with it: nothing of that
+    /// agent is killed.
+    full: Option<u8>,
 }
 
 impl Strikes {
@@ -157,6 +166,7 @@ impl Strikes {
             clock: SystemClock::new(),
             ring_struck: None,
             late: Vec::new(),
+            full: None,
         }
     }
 
@@ -203,6 +213,17 @@ impl Strikes {
                 order(sandbox, &[word, &pause.to_string()]).await;
                 Some(format!("{what} for {pause} ms"))
             }
+            Strike::FillEtcd => {
+                let etcd = sandbox.etcd();
+                sandbox.fill_etcd().await.ok().map(|()| {
+                    self.later.spawn(async move {
+                        tokio::time::sleep(Duration::from_millis(pause)).await;
+                        disarm(&etcd).await;
+                    });
+                    format!("etcd has no space for {pause} ms")
+                })
+            }
+            Strike::FillDisk => self.fill_disk(sandbox, agent).await,
             Strike::FailOverMaster => {
                 (1..=AGENTS).for_each(|agent| watch.shake(agent));
                 let pause = pause.min(2000);
@@ -289,6 +310,9 @@ impl Strikes {
         let dir = std::fs::read_link(format!("/proc/{server}/cwd")).ok()?;
         let of_ring = dir.iter().any(|part| part == "redis_cluster");
         let deadly = strike != Strike::PauseExecutor;
+        if deadly && self.full.is_some_and(|full| dir.starts_with(sandbox.agent_data(full))) {
+            return None;
+        }
         if of_ring && deadly && !self.ring_may_suffer(sandbox).await {
             return None;
         }
@@ -321,7 +345,7 @@ impl Strikes {
     /// No two of a shard are struck at once: what both have, and nobody else, would be lost by that.
     async fn ring_may_suffer(&mut self, sandbox: &Sandbox) -> bool {
         let now = self.clock.monotonic();
-        if self.ring_struck.is_some_and(|struck| now < struck + RING_REST) {
+        if self.full.is_some() || self.ring_struck.is_some_and(|struck| now < struck + RING_REST) {
             return false;
         }
         let infos = sandbox.infos(RING).await;
@@ -332,6 +356,18 @@ impl Strikes {
             self.ring_struck = Some(self.clock.monotonic());
         }
         well
+    }
+
+    /// A member of the redis cluster that cannot write its topology down may end itself.
+    async fn fill_disk(&mut self, sandbox: &Sandbox, agent: u8) -> Option<String> {
+        let spared = self.full.is_some()
+            || self.away.contains_key(&agent)
+            || (runs_ring(sandbox, agent).await && !self.ring_may_suffer(sandbox).await);
+        if spared || !sandbox.fill_disk(agent) {
+            return None;
+        }
+        self.full = Some(agent);
+        Some(format!("the disk of {} is full", name(agent)))
     }
 
     async fn agent(&mut self, strike: Strike, sandbox: &Sandbox, watch: &Watch, agent: u8) -> Option<String> {
@@ -356,15 +392,16 @@ impl Strikes {
             }
             _ => {
                 let (word, mend) = strike.away()?;
-                let runs_ring =
-                    sandbox.infos(RING).await.iter().any(|info| sandbox.agent_at(&address(info)) == agent);
                 // Its tasks are ended: as deadly as a kill.
-                if strike == Strike::DrainAgent && runs_ring && !self.ring_may_suffer(sandbox).await {
+                if strike == Strike::DrainAgent
+                    && (self.full == Some(agent)
+                        || (runs_ring(sandbox, agent).await && !self.ring_may_suffer(sandbox).await))
+                {
                     return None;
                 }
                 watch.shake(agent);
-                order(sandbox, &[word, &name]).await;
                 self.away.insert(agent, mend);
+                ask(sandbox, word, agent).await;
                 return Some(format!("{name} is away: {word}"));
             }
         };
@@ -397,20 +434,13 @@ impl Strikes {
             tapped.mesos.set(Way::Open);
         }
         for (agent, mend) in std::mem::take(&mut self.away) {
-            let name = name(agent);
-            // An agent that is being drained must have been before it is offered again.
-            eventually(&format!("{mend} of {name}"), || async {
-                let output = sandbox.run(&["sandbox", "fault", mend, &name]).await;
-                if output.status.success() {
-                    Ok(())
-                } else {
-                    Err(String::from_utf8_lossy(&output.stderr).into_owned())
-                }
-            })
-            .await;
+            ask(sandbox, mend, agent).await;
         }
         for agent in std::mem::take(&mut self.late) {
             order(sandbox, &["delay-updates", &name(agent), "0"]).await;
+        }
+        if let Some(full) = self.full.take() {
+            sandbox.empty_disk(full);
         }
         order(sandbox, &["slow", "0"]).await;
         sandbox.leading(&self.pair).await;
@@ -437,11 +467,31 @@ fn name(agent: u8) -> String {
     format!("agent-{agent}")
 }
 
+/// Whether a member of the redis cluster is there.
+async fn runs_ring(sandbox: &Sandbox, agent: u8) -> bool {
+    sandbox.infos(RING).await.iter().any(|info| sandbox.agent_at(&address(info)) == agent)
+}
+
 /// A working directory from its agent on.
 fn place(dir: &std::path::Path) -> String {
     let parts: Vec<_> = dir.iter().map(|part| part.to_string_lossy()).collect();
     let from = parts.iter().position(|part| part.starts_with("agent-")).unwrap_or_default();
     parts[from..].join("/")
+}
+
+/// `overlord sandbox fault`, until it is taken: who asks for a drain or its end needs a master that leads, and an
+/// agent that is being drained must have been before it is offered again.
+async fn ask(sandbox: &Sandbox, word: &str, agent: u8) {
+    let name = name(agent);
+    eventually(&format!("{word} of {name}"), || async {
+        let output = sandbox.run(&["sandbox", "fault", word, &name]).await;
+        if output.status.success() {
+            Ok(())
+        } else {
+            Err(String::from_utf8_lossy(&output.stderr).into_owned())
+        }
+    })
+    .await;
 }
 
 /// `overlord sandbox fault`

@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, time::Duration};
 
 use overlord_tests::{Memcached, Options, Redis, Sandbox, eventually, name_of, signal};
 use rustix::process::Signal;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::manifest::{address, all, memcache, pid, redis};
 
@@ -90,20 +90,11 @@ async fn an_etcd_that_dies_under_a_change_and_comes_back_ends_it_once() {
     sandbox.end().await;
 }
 
-/// Raises the alarm that etcd raises when its quota is exceeded.
-async fn raise_alarm(sandbox: &Sandbox) {
-    let url = format!("{}/v3/maintenance/alarm", sandbox.etcd());
-    let body = json!({"action": "ACTIVATE", "alarm": "NOSPACE"});
-    let http = reqwest::Client::builder().no_proxy().build().unwrap();
-    let answer = http.post(url).json(&body).send().await.unwrap();
-    assert!(answer.status().is_success(), "{answer:?}");
-}
-
 #[tokio::test]
 async fn an_etcd_out_of_space_changes_nothing_and_with_room_again_all_goes_on() {
     let (sandbox, before) = world().await;
     let leader = sandbox.etcd_json("/overlord/leader").await;
-    raise_alarm(&sandbox).await;
+    sandbox.fill_etcd().await.unwrap();
     killed_and_back(&sandbox, &before[0]).await;
     // Longer than leases last: a lease is renewed without space.
     tokio::time::sleep(Duration::from_secs(8)).await;

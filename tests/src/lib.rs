@@ -4,6 +4,7 @@
 mod authors;
 mod cache;
 mod cluster;
+mod disk;
 mod link;
 pub mod manifest;
 pub mod model;
@@ -17,6 +18,7 @@ mod stub;
 pub mod tap;
 mod twins;
 mod wait;
+mod words;
 
 pub use authors::{Authors, Changed, Counts, Verdict, What, judge};
 pub use cache::{Memcached, Redis};
@@ -29,6 +31,8 @@ pub use observe::condition;
 pub use pair::Tapped;
 pub use process::{binary, name_of, parent_of, processes_in, signal};
 pub use sandbox::{Controller, Options, Sandbox};
+pub use strike::disarm;
 pub use stub::{StubEngines, StubExecutors};
 pub use twins::{Watch, faults};
 pub use wait::{eventually, eventually_within};
+pub use words::says;

@@ -11,7 +11,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 use tokio::process::{Child, Command};
 
-use crate::{binary, eventually, network::Network, processes_in, signal};
+use crate::{binary, disk::Disk, eventually, network::Network, processes_in, signal};
 
 /// Where controllers of their own processes listen: on an address of the sandbox's network, so that no
 /// port has to be found; each on the next port, so that two can run at once.
@@ -23,6 +23,7 @@ const LOG_LINES: usize = 60;
 
 /// How a sandbox differs from the usual one.
 #[derive(Debug, Clone)]
+#[expect(clippy::struct_excessive_bools, reason = "each is set by its name, and independent of the others")]
 pub struct Options {
     /// Agents.
     pub agents: u8,
@@ -36,11 +37,21 @@ pub struct Options {
     pub deliver: bool,
     /// Whether its folder, with all logs, is kept when the test fails.
     pub keep: bool,
+    /// Whether each agent has a small disk of its own, where that is permitted: [`Sandbox::fill_disk`].
+    pub small_disks: bool,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { agents: 6, agent_timeout: 1, controller: true, lease: 2, deliver: false, keep: false }
+        Self {
+            agents: 6,
+            agent_timeout: 1,
+            controller: true,
+            lease: 2,
+            deliver: false,
+            keep: false,
+            small_disks: false,
+        }
     }
 }
 
@@ -48,6 +59,8 @@ impl Default for Options {
 #[derive(Debug)]
 pub struct Sandbox {
     child: Option<Child>,
+    /// Before the folder they are in: they go first.
+    disks: Vec<Disk>,
     dir: TempDir,
     options: Options,
     network: Network,
@@ -76,6 +89,7 @@ impl Sandbox {
         let http = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(30));
         let mut sandbox = Self {
             child: None,
+            disks: Vec::new(),
             dir,
             options,
             network: Network::take(),
@@ -84,6 +98,10 @@ impl Sandbox {
             controllers: 0,
             http: http.build().expect("HTTP client"),
         };
+        if sandbox.options.small_disks {
+            let disks = (1..=sandbox.options.agents).map(|n| Disk::mount(&sandbox.agent_data(n)));
+            sandbox.disks = disks.collect::<Option<_>>().unwrap_or_default();
+        }
         sandbox.boot().await;
         sandbox
     }
@@ -142,6 +160,10 @@ impl Sandbox {
     /// Where agent `n`, counted from 1, keeps the data of instances.
     pub fn agent_data(&self, n: u8) -> PathBuf {
         self.root().join(format!("agents/agent-{n}/data"))
+    }
+
+    pub(crate) fn disk(&self, n: u8) -> Option<&Disk> {
+        self.disks.get(usize::from(n).checked_sub(1)?)
     }
 
     /// The address of agent `n`, counted from 1.

@@ -137,6 +137,32 @@ impl Mesos {
 fn accepted(answer: Answer) -> Result<(), FaultError> {
     match answer {
         Answer::Refused { text, .. } => Err(FaultError::Refused(text)),
+        // What an operator asks for, a master must be there to take.
+        Answer::Unavailable => Err(FaultError::Refused(String::from("no master is there to be asked"))),
         _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::{
+        config::{AgentConfig, MesosConfig},
+        model::{Input, MasterFault, Model},
+    };
+
+    #[test]
+    fn what_no_master_has_taken_is_not_done() {
+        let config = MesosConfig::new(vec![AgentConfig::new("agent1", Path::new("/w"))], 1);
+        let mut model = Model::new(&config, Duration::ZERO, None);
+        let drain = || Input::Agent { name: String::from("agent1"), fault: AgentFault::Drain(None) };
+        model.step(Duration::ZERO, Input::Master(MasterFault::Kill));
+        let refused = accepted(model.step(Duration::ZERO, drain()).0);
+        assert_eq!(refused, Err(FaultError::Refused(String::from("no master is there to be asked"))));
+        // What befalls the agent itself needs nobody.
+        let lost = Input::Agent { name: String::from("agent1"), fault: AgentFault::Lost };
+        assert_eq!(accepted(model.step(Duration::ZERO, lost).0), Ok(()));
     }
 }
