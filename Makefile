@@ -3,7 +3,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 CARGO ?= cargo
 
-.PHONY: help deps test-deps build quickstart quickstart-check test mutants bench sim chaos lint docs clean
+.PHONY: help deps test-deps build quickstart quickstart-check test mutants bench sim size chaos lint docs clean
 
 help: ## Print this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  %-18s %s\n", $$1, $$2}'
@@ -29,7 +29,7 @@ test: test-deps ## Run every test, against real etcd, redis, memcached and ZooKe
 	RUST_BACKTRACE=0 $(CARGO) test --locked --workspace
 
 mutants: test-deps ## Take each safety rule out in turn: the simulation must notice, by the oracle for it
-	$(CARGO) test --locked --profile sim -p overlord-tests --test mutants -- --include-ignored --nocapture
+	$(CARGO) test --locked --release -p overlord-tests --test mutants -- --include-ignored --nocapture
 
 bench: build ## Measure side by side with plain processes; prints a table
 	$(CARGO) build --release --locked -p overlord-tests --bin bench
@@ -37,7 +37,10 @@ bench: build ## Measure side by side with plain processes; prints a table
 
 sim: deps ## Simulate days with faults, one a seed: make sim SEEDS=10000
 	OVERLORD_SIM_SEEDS="$(or $(SEEDS),1000)" OVERLORD_SIM_TWICE=10 OVERLORD_SIM_CRASHES=1 \
-		$(CARGO) test --profile sim --locked -p overlord-tests --test sim
+		$(CARGO) test --release --locked -p overlord-tests --test sim
+
+size: deps ## A thousand clusters for a simulated week: nothing written, nothing more remembered
+	$(CARGO) test --release --locked -p overlord-tests --test size -- --include-ignored --nocapture
 
 chaos: test-deps ## Break real parts at random under writers: make chaos MINUTES=15 SEED=7
 	$(CARGO) build --locked --bin overlord

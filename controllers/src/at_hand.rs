@@ -265,6 +265,19 @@ pub(crate) fn narrow(offers: &[Arc<HostOffer>], wish: &Wish<'_>) -> Option<Vec<A
     Some(chosen)
 }
 
+/// The failure domains of an agent, as far as it tells them.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Domains {
+    pub(crate) rack: Option<String>,
+    pub(crate) zone: Option<String>,
+}
+
+impl Domains {
+    pub(crate) fn of(offer: &Offer) -> Self {
+        Self { rack: attribute(offer, "rack"), zone: attribute(offer, "zone").or_else(|| fault_zone(offer)) }
+    }
+}
+
 fn host_offer(agent: &AgentId, role: &str, offers: &[&Offer]) -> Option<HostOffer> {
     let first = offers.first()?;
     let host = address_of(first)?;
@@ -272,13 +285,14 @@ fn host_offer(agent: &AgentId, role: &str, offers: &[&Offer]) -> Option<HostOffe
     let totals = resources::totals(&all).remove(role).unwrap_or_default();
     let whole = |value: f64| if value.is_finite() && value > 0.0 { value } else { 0.0 };
     let port = |port: u64| u16::try_from(port).ok();
+    let Domains { rack, zone } = Domains::of(first);
     Some(HostOffer {
         agent_id: agent.to_string(),
         offer_ids: offers.iter().map(|offer| offer.id.to_string()).collect(),
         host,
         hostname: first.hostname.clone(),
-        rack: attribute(first, "rack"),
-        zone: attribute(first, "zone").or_else(|| fault_zone(first)),
+        rack,
+        zone,
         attributes: first.attributes.iter().filter_map(|a| Some((a.name.clone(), text(a)?))).collect(),
         cpu_millis: (whole(totals.cpus) * 1000.0).floor() as u64,
         mem: (whole(totals.mem) as u64).saturating_mul(MIB),

@@ -7,28 +7,45 @@
 //! nothing is done to any cluster, and the condition `Stale` says so, until a person accepts the store as it is: by
 //! the next number under [`keys::GENERATION`]. Marks of earlier generations count no more. That the revision comes as
 //! far again is no acceptance.
+//!
+//! Nor does it hide anything, as soon as somebody has led the restored store: with each mark goes the term that was the
+//! last one then, and the [`History`] of the store tells whether that was so.
+//!
+//! What is noticed: a store in which something is missing that a controller (by its memory or its state file) or an
+//! executor that still runs has read; and one whose record of a cluster counts fewer launches than the number of a task
+//! of it that runs. Executors read once a minute, and when the leader tells them.
+//!
+//! What is not: the loss of what nobody of them saw, such as the last specs that no leader took up; everything, when no
+//! state file is left and the store does not know the framework id any more, for then no executor can be asked; what
+//! came more than [`overlord_api::KEPT_TERMS`] terms ago; and a store that was written to, before it was led again, until
+//! it was further than all that was seen, unless it holds an older info of an executor that still runs. (A controller
+//! writes three or four times before it leads: so few lost writes are not noticed by their revision.)
+//!
+//! etcd's own cluster id and raft term are not asked. A restore with the same flags makes the same ids and terms again
+//! (tried with etcd 3.4), and a move to other members by a snapshot that misses nothing is no reason for alarm.
+
+mod marked;
 
 use std::{
+    collections::BTreeMap,
     fmt,
     path::PathBuf,
     sync::{Arc, Mutex},
     time::Duration,
 };
 
-use async_trait::async_trait;
-use futures::StreamExt as _;
-use overlord_api::{StoreMark, keys};
-use overlord_reconcile::{Change, Changes};
-use overlord_store::{Committed, Error, Fetch, LeaseId, Listing, Revision, Store, Txn};
+use overlord_api::{History, Sighting, StoreMark, TermId, keys, read_value};
+use overlord_store::{Committed, Compare, Error, Fence, Revision, Store, Txn};
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
+pub(crate) use self::marked::MarkedStore;
 use crate::shared::lock;
 
 /// How often a store that went back is looked at, whether it was accepted.
 const ACCEPTED_YET: Duration = Duration::from_secs(5);
 
-/// How often the state file is written.
+/// How often the store is looked at without a reason, and the state file written.
 const REMEMBER: Duration = Duration::from_secs(60);
 
 /// Before a store that did not answer is asked again.
@@ -40,7 +57,10 @@ const NOT_ACCEPTED: &str = "went back";
 /// The line of the state file with the framework id begins with this.
 const FRAMEWORK: &str = "framework ";
 
-/// The store is older than what was seen of it.
+/// The line of the state file with the last sighting of the history begins with this.
+const TERM: &str = "term ";
+
+/// The store is older than what was seen of it, or was for a while.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct WentBack {
     /// The latest that was seen.
@@ -54,9 +74,10 @@ impl fmt::Display for WentBack {
         let Self { known, found } = self;
         write!(
             f,
-            "etcd went back from {known} to {found} (generation.revision): it was restored from an older backup, or is \
-             another etcd. What runs is left alone, and nothing is launched, changed or removed. Restore a newer backup, \
-             or accept this one: etcdctl put {} {}",
+            "etcd went back: it was seen at {known} (generation.revision), and what is at {found} now is another past of \
+             it. It was restored from an older backup, or is another etcd. What runs is left alone, and nothing is \
+             launched, changed or removed. Restore a newer backup, or accept this one: overlord store accept, which \
+             does: etcdctl put {} {}",
             keys::GENERATION,
             known.generation + 1
         )
@@ -79,11 +100,52 @@ struct State {
     known: StoreMark,
     /// What others say that they saw, and the store was not asked about yet.
     claimed: StoreMark,
+    /// The same with the terms of its history: the latest of each term.
+    sightings: BTreeMap<(u64, TermId), Revision>,
+    /// The latest generation of which somebody says that the store went back in it.
+    told_back: Option<StoreMark>,
+    /// What was read of the history last.
+    own: Option<Own>,
+    /// See [`HighWater::remembers`].
+    remembers: bool,
+    /// What was seen of the store that went back and never was by what it says, when that was noticed.
+    denied: Option<StoreMark>,
     /// The mark of a store that went back, when that was noticed.
     back: Option<StoreMark>,
     framework: Option<String>,
     /// What stands in the file.
     written: String,
+}
+
+/// The history as this process saw it.
+#[derive(Debug)]
+struct Own {
+    mark: StoreMark,
+    term: TermId,
+    /// The whole of it and when it was written; not in a state file.
+    read: Option<(History, Revision)>,
+}
+
+/// What the store says of itself.
+struct Told {
+    mark: StoreMark,
+    /// The history and when it was written; `None` where it says nothing that can be read.
+    history: Option<(History, Revision)>,
+    /// Whether there is no history at all.
+    never_led: bool,
+    /// How far the store was when the history was read.
+    at: Revision,
+}
+
+impl Told {
+    /// Whether it is another store than the one that was seen.
+    fn denies(&self, (generation, term): (u64, TermId), revision: Revision) -> bool {
+        generation == self.mark.generation
+            && match &self.history {
+                Some((history, written)) => history.denies(*written, term, revision),
+                None => self.never_led,
+            }
+    }
 }
 
 impl State {
@@ -95,18 +157,29 @@ impl State {
                 state.back = Some(StoreMark::default());
             } else if let Some(id) = line.strip_prefix(FRAMEWORK) {
                 state.framework = Some(id.to_owned());
+            } else if let Some((mark, term)) = line.strip_prefix(TERM).and_then(|rest| rest.split_once(' ')) {
+                let parsed = mark.parse().ok().zip(term.parse().ok());
+                state.own = parsed.map(|(mark, term)| Own { mark, term, read: None });
             } else if let Ok(mark) = line.parse() {
                 state.known = mark;
             }
         }
         state.written = text;
+        state.remembers = state.own.is_some();
         state
+    }
+
+    fn told(&self, found: StoreMark) -> WentBack {
+        let denied = self.denied.filter(|mark| mark.generation == self.known.generation);
+        WentBack { known: denied.unwrap_or(self.known), found }
     }
 
     fn text(&self) -> String {
         let framework = self.framework.as_ref().map(|id| format!("{FRAMEWORK}{id}\n")).unwrap_or_default();
         let refused = if self.back.is_some() { format!("{NOT_ACCEPTED}\n") } else { String::new() };
-        format!("{}\n{framework}{refused}", self.known)
+        let term =
+            self.own.as_ref().map(|own| format!("{TERM}{} {}\n", own.mark, own.term)).unwrap_or_default();
+        format!("{}\n{term}{framework}{refused}", self.known)
     }
 }
 
@@ -127,7 +200,7 @@ impl HighWater {
     /// The store as of the last look, when it went back and nobody accepted it.
     pub(crate) fn went_back(&self) -> Option<WentBack> {
         let state = lock(&self.state);
-        state.back.map(|found| WentBack { known: state.known, found })
+        state.back.map(|found| state.told(found))
     }
 
     /// How often the store went back or was accepted, from now on and later.
@@ -140,13 +213,43 @@ impl HighWater {
         StoreMark { generation: lock(&self.state).known.generation, revision }
     }
 
-    /// Somebody saw the store as far as this. What is not known here yet is asked of the store itself.
-    pub(crate) fn heard(&self, mark: StoreMark) {
+    /// Whether this process knew the store before it began to lead, from its state file or as a standby.
+    pub(crate) fn remembers(&self) -> bool {
+        lock(&self.state).remembers
+    }
+
+    /// Somebody saw this of the store. What is not known here yet is asked of the store itself.
+    pub(crate) fn heard(&self, seen: Sighting) {
         let mut state = lock(&self.state);
-        if mark > state.known.max(state.claimed) {
+        let Sighting { mark, term, went_back } = seen;
+        if mark.generation < state.known.generation {
+            return;
+        }
+        let mut news = mark > state.known.max(state.claimed);
+        if news {
             state.claimed = mark;
+        }
+        if went_back && state.back.is_none() && state.told_back.is_none_or(|told| told < mark) {
+            state.told_back = Some(mark);
+            news = true;
+        }
+        let read = state.own.as_ref().and_then(|own| own.read.as_ref());
+        if let Some(term) = term
+            && !read.is_some_and(|(history, written)| history.confirms(*written, term, mark.revision))
+        {
+            let latest = state.sightings.entry((mark.generation, term)).or_default();
+            news |= *latest < mark.revision;
+            *latest = mark.revision.max(*latest);
+        }
+        if news {
             self.doubt.notify_one();
         }
+    }
+
+    /// The store has surely forgotten something of this generation.
+    pub(crate) fn forgot(&self) {
+        let seen = lock(&self.state).known;
+        self.heard(Sighting { mark: seen, term: None, went_back: true });
     }
 
     /// The framework id that this controller subscribed with last.
@@ -160,31 +263,32 @@ impl HighWater {
         self.remember();
     }
 
-    /// Asks the store how far it is and which generation, and settles what that means.
+    /// Asks the store how far it is, which generation, and by whom it was led, and settles what that means.
     pub(crate) async fn check(&self, store: &dyn Store) -> Result<Option<WentBack>, Error> {
         // What is seen while this is on its way may be later than its answer.
-        let before = {
+        let (before, sightings, told_back, own) = {
             let mut state = lock(&self.state);
             let claimed = std::mem::take(&mut state.claimed);
-            state.known.max(claimed)
+            let own = state.own.as_ref().map(|own| ((own.mark.generation, own.term), own.mark.revision));
+            (state.known.max(claimed), std::mem::take(&mut state.sightings), state.told_back.take(), own)
         };
-        let listing = match store.get(keys::GENERATION).await {
-            Ok(listing) => listing,
+        let told = match ask(store).await {
+            Ok(told) => told,
             Err(error) => {
                 let mut state = lock(&self.state);
                 state.claimed = state.claimed.max(before);
+                state.told_back = state.told_back.max(told_back);
+                for (of, revision) in sightings {
+                    let latest = state.sightings.entry(of).or_default();
+                    *latest = revision.max(*latest);
+                }
                 return Err(error);
             }
         };
-        let generation = match listing.entries.first() {
-            None => 0,
-            Some(entry) => String::from_utf8_lossy(&entry.value).trim().parse().unwrap_or_else(|_| {
-                let key = keys::GENERATION;
-                tracing::error!(key, value = ?entry.value, "is no number, and counts as 0");
-                0
-            }),
-        };
-        self.settle(before, StoreMark { generation, revision: listing.revision });
+        let denied = sightings.into_iter().chain(own).filter(|(of, revision)| told.denies(*of, *revision));
+        let denied = denied.map(|((generation, _), revision)| StoreMark { generation, revision });
+        let denied = denied.chain(told_back.filter(|mark| mark.generation >= told.mark.generation)).max();
+        self.settle(before, denied, told);
         Ok(self.went_back())
     }
 
@@ -202,18 +306,32 @@ impl HighWater {
         }
     }
 
-    /// The store is at `found`, as asked when `before` was the latest that was known.
-    fn settle(&self, before: StoreMark, found: StoreMark) {
+    /// The store says this of itself, as asked when `before` was the latest that was known, and when `denied` was seen
+    /// of it, which never was by what it says.
+    fn settle(&self, before: StoreMark, denied: Option<StoreMark>, told: Told) {
+        let found = told.mark;
         let mut state = lock(&self.state);
         let was = state.back;
+        let doubted = before > found || denied.is_some();
         state.back = match was {
             Some(_) if found.generation > before.generation => None,
             Some(first) => Some(if first == StoreMark::default() { found } else { first }),
-            None => (before > found).then_some(found),
+            None => doubted.then_some(found),
         };
+        if was.is_none() {
+            state.denied = denied;
+        }
+        if state.back.is_none() {
+            state.denied = None;
+            state.own = told.history.and_then(|(history, written)| {
+                let term = history.last()?.id;
+                let mark = StoreMark { revision: told.at, ..found };
+                Some(Own { mark, term, read: Some((history, written)) })
+            });
+        }
         state.known = state.known.max(if state.back.is_some() { before } else { found });
         let turned = was.is_some() != state.back.is_some();
-        let told = state.back.map(|found| WentBack { known: state.known, found });
+        let told = state.back.map(|found| state.told(found));
         drop(state);
         if !turned {
             return;
@@ -225,6 +343,62 @@ impl HighWater {
         }
         self.remember();
         self.turns.send_modify(|turns| *turns += 1);
+    }
+
+    /// Appends a term to the store's history, before anything else is done in it. Nothing is added to a store that went
+    /// back: what was seen of it must not look forgotten.
+    pub(crate) async fn begin_term(&self, store: &dyn Store, fence: &Fence, id: TermId) -> Result<(), Error> {
+        loop {
+            match self.begin_term_once(store, fence, id).await {
+                Ok(true) => return Ok(()),
+                Ok(false) => {}
+                Err(error @ (Error::Denied(_) | Error::Fenced(_) | Error::BadEndpoint { .. })) => {
+                    return Err(error);
+                }
+                Err(error) => {
+                    tracing::debug!(%error, "the term is not in the store's history yet");
+                    tokio::time::sleep(ASK_AGAIN).await;
+                }
+            }
+        }
+    }
+
+    /// Whether it is there, or is not to be.
+    async fn begin_term_once(&self, store: &dyn Store, fence: &Fence, id: TermId) -> Result<bool, Error> {
+        if self.went_back().is_some() {
+            return Ok(true);
+        }
+        let listing = store.get(keys::HISTORY).await?;
+        let entry = listing.entries.first();
+        let history = match entry.map(|entry| read_value::<History>(&entry.value)) {
+            None => History::new(true),
+            Some(Ok(history)) => history,
+            Some(Err(why)) if why.is_newer() => {
+                tracing::warn!(key = keys::HISTORY, %why, "this term is not told in it");
+                return Ok(true);
+            }
+            Some(Err(why)) => {
+                tracing::error!(key = keys::HISTORY, %why, "cannot be read, and is begun anew");
+                History::new(false)
+            }
+        };
+        // The commit before may have had no answer.
+        if history.last().is_some_and(|last| last.id == id) {
+            return Ok(true);
+        }
+        let generation = lock(&self.state).known.generation;
+        let next = history.with(id, generation, entry.map_or(0, |entry| entry.mod_revision));
+        let seen = match entry {
+            Some(entry) => Compare::ModRevision(keys::HISTORY.to_owned(), entry.mod_revision),
+            None => Compare::Absent(keys::HISTORY.to_owned()),
+        };
+        // A struct of numbers and texts always serializes.
+        let value = serde_json::to_vec(&next).unwrap_or_default();
+        let txn = Txn::fenced(fence).when(seen).put(keys::HISTORY, value);
+        let Committed::Yes(revision) = store.commit(txn).await? else { return Ok(false) };
+        let mark = StoreMark { generation, revision };
+        lock(&self.state).own = Some(Own { mark, term: id, read: Some((next, revision)) });
+        Ok(true)
     }
 
     /// A linearizable answer of the store that was asked for when `floor` was known.
@@ -262,26 +436,20 @@ impl HighWater {
     pub(crate) async fn run(&self, store: &dyn Store, shutdown: &CancellationToken) {
         loop {
             let back = self.went_back().is_some();
-            let pause = match (back, &self.file) {
-                (true, _) => Some(ACCEPTED_YET),
-                (false, Some(_)) => Some(REMEMBER),
-                (false, None) => None,
-            };
-            let doubted = tokio::select! {
+            tokio::select! {
                 biased;
                 () = shutdown.cancelled() => break,
-                () = self.doubt.notified() => true,
-                () = sleep_or_not(pause) => back,
-            };
-            if doubted {
-                tokio::select! {
-                    biased;
-                    () = shutdown.cancelled() => break,
-                    checked = self.check_until_answered(store) => if let Err(error) = checked {
-                        tracing::warn!(%error, "how far the store is cannot be asked");
-                        tokio::time::sleep(ASK_AGAIN).await;
-                    },
-                }
+                () = self.doubt.notified() => {}
+                () = tokio::time::sleep(if back { ACCEPTED_YET } else { REMEMBER }) => {}
+            }
+            lock(&self.state).remembers |= !back;
+            tokio::select! {
+                biased;
+                () = shutdown.cancelled() => break,
+                checked = self.check_until_answered(store) => if let Err(error) = checked {
+                    tracing::warn!(%error, "how far the store is cannot be asked");
+                    tokio::time::sleep(ASK_AGAIN).await;
+                },
             }
             self.remember();
         }
@@ -289,223 +457,23 @@ impl HighWater {
     }
 }
 
-async fn sleep_or_not(pause: Option<Duration>) {
-    match pause {
-        Some(pause) => tokio::time::sleep(pause).await,
-        None => std::future::pending().await,
-    }
-}
-
-/// A store whose every answer is compared with how far it was.
-#[derive(Debug)]
-pub(crate) struct MarkedStore {
-    inner: Arc<dyn Store>,
-    high_water: Arc<HighWater>,
-}
-
-impl MarkedStore {
-    pub(crate) fn new(inner: Arc<dyn Store>, high_water: Arc<HighWater>) -> Self {
-        Self { inner, high_water }
-    }
-}
-
-#[async_trait]
-impl Store for MarkedStore {
-    async fn get(&self, key: &str) -> Result<Listing, Error> {
-        let floor = self.high_water.floor();
-        let listing = self.inner.get(key).await?;
-        self.high_water.answered(floor, listing.revision);
-        Ok(listing)
-    }
-
-    async fn list(&self, prefix: &str, fetch: Fetch) -> Result<Listing, Error> {
-        let floor = self.high_water.floor();
-        let listing = self.inner.list(prefix, fetch).await?;
-        self.high_water.answered(floor, listing.revision);
-        Ok(listing)
-    }
-
-    async fn watch(&self, prefix: &str, after: Revision) -> Result<Changes, Error> {
-        let changes = self.inner.watch(prefix, after).await;
-        if matches!(changes, Err(Error::WentBack { .. })) {
-            self.high_water.doubt.notify_one();
-        }
-        let high_water = Arc::clone(&self.high_water);
-        let seen = move |batch: &Result<Vec<Change>, _>| match batch {
-            Ok(batch) => {
-                let newest = batch.iter().map(revision_of).max().unwrap_or(0);
-                // What a watch brings was committed; it may come late.
-                high_water.answered(0, newest);
-            }
-            Err(_) => high_water.doubt.notify_one(),
-        };
-        Ok(changes?.inspect(seen).boxed())
-    }
-
-    async fn commit(&self, txn: Txn) -> Result<Committed, Error> {
-        let floor = self.high_water.floor();
-        let answer = self.inner.commit(txn).await?;
-        let (Committed::Yes(revision) | Committed::No(revision)) = answer;
-        self.high_water.answered(floor, revision);
-        Ok(answer)
-    }
-
-    async fn lease_grant(&self, ttl: Duration) -> Result<LeaseId, Error> {
-        self.inner.lease_grant(ttl).await
-    }
-
-    async fn lease_keep_alive(&self, lease: LeaseId) -> Result<Option<Duration>, Error> {
-        self.inner.lease_keep_alive(lease).await
-    }
-
-    async fn lease_revoke(&self, lease: LeaseId) -> Result<(), Error> {
-        self.inner.lease_revoke(lease).await
-    }
-}
-
-const fn revision_of(change: &Change) -> Revision {
-    match change {
-        Change::Put(entry) => entry.mod_revision,
-        Change::Delete { revision, .. } => *revision,
-    }
+/// What the store says of itself.
+async fn ask(store: &dyn Store) -> Result<Told, Error> {
+    let listing = store.get(keys::GENERATION).await?;
+    let generation = match listing.entries.first() {
+        None => 0,
+        Some(entry) => String::from_utf8_lossy(&entry.value).trim().parse().unwrap_or_else(|_| {
+            let key = keys::GENERATION;
+            tracing::error!(key, value = ?entry.value, "is no number, and counts as 0");
+            0
+        }),
+    };
+    let mark = StoreMark { generation, revision: listing.revision };
+    let listing = store.get(keys::HISTORY).await?;
+    let entry = listing.entries.first();
+    let history = entry.and_then(|entry| Some((read_value(&entry.value).ok()?, entry.mod_revision)));
+    Ok(Told { mark, history, never_led: entry.is_none(), at: listing.revision })
 }
 
 #[cfg(test)]
-mod tests {
-    use overlord_reconcile::TokioClock;
-    use overlord_store::MemoryStore;
-
-    use super::*;
-
-    struct World {
-        store: MemoryStore,
-        marked: MarkedStore,
-        high_water: Arc<HighWater>,
-    }
-
-    fn world_with(file: Option<PathBuf>) -> World {
-        let clock = Arc::new(TokioClock::starting_at(jiff::Timestamp::UNIX_EPOCH));
-        let store = MemoryStore::new(clock);
-        let high_water = HighWater::new(file);
-        let marked = MarkedStore::new(Arc::new(store.clone()), Arc::clone(&high_water));
-        World { store, marked, high_water }
-    }
-
-    impl World {
-        async fn put(&self, key: &str, value: &'static str) {
-            self.marked.commit(Txn::unfenced().put(key, value)).await.unwrap();
-        }
-
-        async fn check(&self) -> Option<WentBack> {
-            self.high_water.check(&self.marked).await.unwrap()
-        }
-    }
-
-    const fn mark(generation: u64, revision: i64) -> StoreMark {
-        StoreMark { generation, revision }
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_restored_store_is_noticed_by_the_next_answer_and_stays_refused_until_a_person_accepts_it() {
-        let world = world_with(None);
-        world.put("/a", "1").await;
-        let backup = world.store.snapshot();
-        world.put("/a", "2").await;
-        assert_eq!(world.check().await, None);
-        let mut turns = world.high_water.turns();
-        let shutdown = CancellationToken::new();
-        let (high_water, marked) = (Arc::clone(&world.high_water), world.store.clone());
-        let mut tasks = tokio::task::JoinSet::new();
-        let token = shutdown.clone();
-        tasks.spawn(async move { high_water.run(&marked, &token).await });
-
-        world.store.restore(&backup);
-        world.marked.get("/a").await.unwrap();
-        turns.changed().await.unwrap();
-        let back = world.high_water.went_back().unwrap();
-        assert_eq!((back.known, back.found), (mark(0, 3), mark(0, 2)));
-        // It comes as far again, and is no newer for that.
-        for _ in 0..9 {
-            world.put("/b", "1").await;
-        }
-        tokio::time::sleep(ACCEPTED_YET * 3).await;
-        assert_eq!(world.high_water.went_back(), Some(back));
-
-        assert!(back.to_string().contains("etcdctl put /overlord/generation 1"), "{back}");
-        world.put(keys::GENERATION, "1").await;
-        turns.changed().await.unwrap();
-        assert_eq!(world.high_water.went_back(), None);
-        assert_eq!(world.high_water.mark_of(50), mark(1, 50));
-        shutdown.cancel();
-        tasks.join_all().await;
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_store_that_others_saw_further_on_has_gone_back_and_one_that_they_read_sooner_has_not() {
-        let world = world_with(None);
-        world.put("/a", "1").await;
-        assert_eq!(world.check().await, None);
-        // Committed by somebody else, and heard of before it is read here.
-        world.store.commit(Txn::unfenced().put("/a", "2")).await.unwrap();
-        world.high_water.heard(mark(0, 3));
-        assert_eq!(world.check().await, None);
-        world.high_water.heard(mark(0, 400));
-        let back = world.check().await.unwrap();
-        assert_eq!(back.known, mark(0, 400));
-        world.put(keys::GENERATION, "1").await;
-        assert_eq!(world.check().await, None);
-        // Of the time before, told late.
-        world.high_water.heard(mark(0, 900));
-        assert_eq!(world.check().await, None);
-        world.high_water.heard(mark(1, 900));
-        assert!(world.check().await.is_some());
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn the_state_file_outlives_the_process_and_so_does_what_it_says() {
-        let folder = tempfile::tempdir().unwrap();
-        let file = folder.path().join("state");
-        // As it was written before there were generations.
-        std::fs::write(&file, "20").unwrap();
-        let world = world_with(Some(file.clone()));
-        world.high_water.subscribed("f-1");
-        assert!(world.check().await.is_some());
-        for _ in 0..30 {
-            world.put("/a", "1").await;
-        }
-        let world = World { high_water: HighWater::new(Some(file.clone())), ..world };
-        assert!(
-            world.check().await.is_some(),
-            "a restart accepts nothing, and the revision has passed the mark"
-        );
-        assert_eq!(world.high_water.framework().as_deref(), Some("f-1"));
-        world.put(keys::GENERATION, "1").await;
-        assert_eq!(world.check().await, None);
-        let text = std::fs::read_to_string(&file).unwrap();
-        assert_eq!(text, "1.32\nframework f-1\n");
-        assert_eq!(HighWater::new(Some(file)).went_back(), None);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_damaged_generation_accepts_nothing() {
-        let world = world_with(None);
-        world.high_water.heard(mark(1, 5));
-        world.put(keys::GENERATION, "two").await;
-        assert!(world.check().await.is_some());
-        world.put(keys::GENERATION, " 2\n").await;
-        assert_eq!(world.check().await, None);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_watch_that_breaks_over_a_restore_raises_doubt() {
-        let world = world_with(None);
-        let mut changes = world.marked.watch("/", 1).await.unwrap();
-        let backup = world.store.snapshot();
-        world.store.commit(Txn::unfenced().put("/a", "2")).await.unwrap();
-        changes.next().await.unwrap().unwrap();
-        assert_eq!(world.high_water.floor(), 2);
-        world.store.restore(&backup);
-        assert!(changes.next().await.unwrap().is_err());
-        tokio::time::timeout(Duration::from_secs(1), world.high_water.doubt.notified()).await.unwrap();
-    }
-}
+mod tests;

@@ -248,6 +248,7 @@ async fn unrecorded(shared: &Shared, status: &TaskStatus) {
         }
         return;
     };
+    forgotten(shared, task, &cluster, attempt);
     let report = report_of(status);
     let agent = status.agent_id.clone();
     let known = shared.memo(&cluster, |memo| {
@@ -279,6 +280,20 @@ async fn unrecorded(shared: &Shared, status: &TaskStatus) {
         ask_executor(shared, status).await;
     }
     shared.enqueue(&cluster);
+}
+
+/// A launch is counted in the record before its ACCEPT leaves. A task with a number beyond that was launched by a store
+/// that this one is an older backup of, however far it has come since.
+fn forgotten(shared: &Shared, task: &str, cluster: &ClusterName, attempt: u64) {
+    let Ok(Some(record)) = shared.ledger.record(cluster) else { return };
+    let record = record.value;
+    let generation = shared.high_water.mark_of(0).generation;
+    // Of an earlier generation that is known already, and the count is corrected.
+    if attempt <= record.attempts || record.generation != generation || shared.went_back.is_some() {
+        return;
+    }
+    tracing::error!(task, %cluster, counted = record.attempts, "mesos runs a task whose launch the store has forgotten");
+    shared.high_water.forgot();
 }
 
 /// Asks the executor of a task to report how it is.

@@ -18,7 +18,7 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    at_hand::{AtHand, Away, Wish, data_root, narrow},
+    at_hand::{AtHand, Away, Domains, Wish, data_root, narrow},
     demand::{Demand, Demands},
     ledger::Ledger,
     shared::{Subject, lock},
@@ -130,6 +130,8 @@ struct State {
     demands: Demands,
     /// Agents that made an offer or spoke in this subscription: they are registered.
     registered: BTreeSet<AgentId>,
+    /// Of agents that tell them in their offers. An agent's id outlives its offers, and the subscription.
+    domains: BTreeMap<AgentId, Domains>,
     /// The subscription whose offers are in the book.
     subscription: u64,
 }
@@ -157,6 +159,7 @@ impl Launcher {
             hand: AtHand::default(),
             demands: Demands::default(),
             registered: BTreeSet::new(),
+            domains: BTreeMap::new(),
             subscription: 0,
         };
         Self { state: Mutex::new(state), desk: Arc::default(), roles, mesos, clock, trigger }
@@ -179,6 +182,10 @@ impl Launcher {
         state.subscription = subscription;
         for offer in &offers {
             state.registered.insert(offer.agent_id.clone());
+            let domains = Domains::of(offer);
+            if domains != Domains::default() && state.domains.get(&offer.agent_id) != Some(&domains) {
+                state.domains.insert(offer.agent_id.clone(), domains);
+            }
         }
         self.arrived(&mut state, offers);
         drop(state);
@@ -213,6 +220,13 @@ impl Launcher {
         state.book.remove_agent(agent);
         state.hand.remove_agent(agent);
         state.registered.remove(agent);
+        state.domains.remove(agent);
+    }
+
+    /// In which rack and zone these agents are, as far as their offers have told it.
+    pub(crate) fn domains<'a>(&self, agents: impl Iterator<Item = &'a str>) -> Vec<Domains> {
+        let state = lock(&self.state);
+        agents.map(|agent| state.domains.get(&AgentId::new(agent)).cloned().unwrap_or_default()).collect()
     }
 
     pub(crate) fn agent_seen(&self, agent: &AgentId) {

@@ -1,7 +1,8 @@
 //! From candidate to leader and back. The order of a take-over, each step only after the one before it:
 //!
 //! 1. The key is won, under a lease ([`Candidate`]). From here on each write compares its create revision, the epoch,
-//!    and nothing else leaves but through the [`Gate`], which the end of the lease shuts.
+//!    and nothing else leaves but through the [`Gate`], which the end of the lease shuts. The term is written into the
+//!    store's history, by which an older backup of it is told from it ([`HighWater`]).
 //! 2. What is known of etcd is at least as new as the epoch ([`Views::catch_up`]): what the leader before recorded
 //!    last is seen.
 //! 3. SUBSCRIBE with the stored framework id, once the store says again that this leads ([`GatedScheduler`]). It ends
@@ -26,7 +27,7 @@ use std::{
     time::Duration,
 };
 
-use overlord_api::{ClusterName, Leader, Registration, VALUES_VERSION, keys};
+use overlord_api::{ClusterName, Leader, Registration, TermId, VALUES_VERSION, keys};
 use overlord_mesos::{SchedulerConfig, SchedulerEvent, SchedulerTransport, scheduler, v1::FrameworkId};
 use overlord_reconcile::{Cache, Clock, Controller, Metrics, Revision, Tasks};
 use overlord_store::{
@@ -34,6 +35,7 @@ use overlord_store::{
     election::{Candidate, Leadership},
 };
 use prometheus_client::registry::Registry;
+use rand::RngCore as _;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -117,9 +119,9 @@ impl Controllers {
         clock: Arc<dyn Clock>,
         seed: u64,
     ) -> Self {
-        let post = Post::new(&settings.id, &clock);
         let (metrics, views, read_at) = (Metrics::default(), Mutex::default(), AtomicU64::default());
         let high_water = HighWater::new(settings.state_file.clone());
+        let post = Post::new(&settings.id, &clock, &high_water);
         let store = Arc::new(MarkedStore::new(store, Arc::clone(&high_water)));
         let witnesses = Arc::default();
         Self {
@@ -257,6 +259,12 @@ impl Controllers {
         let mut turns = self.high_water.turns();
         let started = async {
             let back = self.high_water.check_until_answered(&*self.store).await?;
+            if back.is_none() {
+                let id =
+                    TermId(seeded(self.seed ^ leadership.epoch().cast_unsigned().rotate_left(32)).next_u64());
+                self.high_water.begin_term(&*self.store, leadership.fence(), id).await?;
+            }
+            let back = self.high_water.went_back();
             let turn = *turns.borrow_and_update();
             self.read_if_turned(shutdown);
             tokio::select! {

@@ -122,6 +122,8 @@ pub(crate) fn report(state: State) -> Report {
         emptied: 0,
         config_refused: None,
         store: None,
+        store_term: None,
+        store_went_back: false,
         message: String::new(),
     }
 }

@@ -130,6 +130,8 @@ pub(crate) struct Memo {
     pub(crate) sent: Sent,
     /// The accepted spec, by uid and revision.
     pub(crate) spec: Option<(String, u64, Arc<Cluster>)>,
+    /// The configurations that its processes should have.
+    pub(crate) confs: crate::members::confs::Kept,
     /// The config revision that was refused, and why.
     pub(crate) refused: Option<(i64, String)>,
     /// When status was last written, by the monotonic clock.

@@ -6,11 +6,12 @@ use std::{
 };
 
 use jiff::Timestamp;
-use overlord_api::{MesosStanding, MesosState, Role, Standing};
+use overlord_api::{MesosStanding, MesosState, Role, Standing, StoreWentBack};
 use overlord_reconcile::Clock;
 use prometheus_client::{metrics::gauge::Gauge, registry::Registry};
 
 use crate::{
+    high_water::HighWater,
     shared::{MesosLink, Shared, lock},
     views::Views,
 };
@@ -21,6 +22,7 @@ pub struct Post {
     id: Arc<str>,
     clock: Arc<dyn Clock>,
     inner: Arc<Mutex<Inner>>,
+    high_water: Arc<HighWater>,
     metrics: Metrics,
 }
 
@@ -48,12 +50,13 @@ impl fmt::Debug for Post {
 }
 
 impl Post {
-    pub(crate) fn new(id: &str, clock: &Arc<dyn Clock>) -> Self {
+    pub(crate) fn new(id: &str, clock: &Arc<dyn Clock>, high_water: &Arc<HighWater>) -> Self {
         let inner = Inner { since: clock.now(), epoch: None, views: None, term: None };
         Self {
             id: id.into(),
             clock: Arc::clone(clock),
             inner: Arc::new(Mutex::new(inner)),
+            high_water: Arc::clone(high_water),
             metrics: Metrics::default(),
         }
     }
@@ -130,6 +133,10 @@ impl Post {
                     message: String::from("the term begins"),
                 },
             }),
+            store_went_back: self
+                .high_water
+                .went_back()
+                .map(|back| StoreWentBack { known: back.known, found: back.found }),
         }
     }
 }

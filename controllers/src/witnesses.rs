@@ -1,6 +1,7 @@
 //! Executors as witnesses of how far the store was. A controller that has just begun knows only what its state file
 //! says, if it has one; the executors have read the store a minute ago. So a few of them are asked, at its first
-//! subscription, before it acts on what the store says now.
+//! subscription, before it acts on what the store says now. And Mesos is asked for all it runs: what a restored store
+//! does not know of tells by its number that it has forgotten something (`instances::forgotten`).
 
 use std::{collections::BTreeSet, sync::Mutex, time::Duration};
 
@@ -20,31 +21,44 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// While answers are awaited, a pass looks again after this long.
 pub(crate) const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
-/// Who was asked, and until when answers are awaited, by the monotonic clock.
+/// Who was asked.
 #[derive(Debug, Default)]
 pub(crate) struct Witnesses {
-    asked: Mutex<Option<(BTreeSet<String>, Duration)>>,
+    asked: Mutex<Option<Asked>>,
+}
+
+#[derive(Debug)]
+struct Asked {
+    /// Who has not answered.
+    open: BTreeSet<String>,
+    /// Until when answers are awaited, by the monotonic clock.
+    until: Duration,
+    /// Whether answers may come from others, too: nothing marks the last of them.
+    others: bool,
 }
 
 impl Witnesses {
     /// Whether what the store says must not be acted on yet.
     pub(crate) fn awaited(&self, now: Duration) -> bool {
-        lock(&self.asked).as_ref().is_some_and(|(open, until)| !open.is_empty() && now < *until)
+        lock(&self.asked)
+            .as_ref()
+            .is_some_and(|asked| (asked.others || !asked.open.is_empty()) && now < asked.until)
     }
 
     /// Whether nobody was asked yet.
-    fn begin(&self, tasks: &[(TaskId, Option<AgentId>)], until: Duration) -> bool {
+    fn begin(&self, tasks: &[(TaskId, Option<AgentId>)], until: Duration, others: bool) -> bool {
         let mut asked = lock(&self.asked);
         if asked.is_some() {
             return false;
         }
-        *asked = Some((tasks.iter().map(|(task, _)| task.as_str().to_owned()).collect(), until));
+        let open = tasks.iter().map(|(task, _)| task.as_str().to_owned()).collect();
+        *asked = Some(Asked { open, until, others });
         true
     }
 
     fn answered(&self, task: &str) {
-        if let Some((open, _)) = lock(&self.asked).as_mut() {
-            open.remove(task);
+        if let Some(asked) = lock(&self.asked).as_mut() {
+            asked.open.remove(task);
         }
     }
 }
@@ -53,9 +67,12 @@ impl Witnesses {
 pub(crate) async fn ask(shared: &Shared, tasks: &[(TaskId, Option<AgentId>)]) {
     let every = tasks.len().div_ceil(WITNESSES).max(1);
     let some: Vec<_> = tasks.iter().step_by(every).cloned().collect();
-    if !shared.witnesses.begin(&some, shared.clock.monotonic() + PATIENCE) {
+    // Who has a memory of its own would have noticed what an unrecorded task can tell. On a new store nothing runs.
+    let others = !some.is_empty() && !shared.high_water.remembers();
+    if !shared.witnesses.begin(&some, shared.clock.monotonic() + PATIENCE, others) {
         return;
     }
+    shared.sync.list_all();
     stream::iter(some)
         .for_each_concurrent(WITNESSES, |(task, agent)| async move {
             let Some(agent) = agent else { return shared.witnesses.answered(task.as_str()) };
@@ -70,8 +87,8 @@ pub(crate) async fn ask(shared: &Shared, tasks: &[(TaskId, Option<AgentId>)]) {
 
 /// What an executor says of the store.
 pub(crate) fn hear(shared: &Shared, task: &str, report: &Report) {
-    if let Some(mark) = report.store {
-        shared.high_water.heard(mark);
+    if let Some(seen) = report.sighting() {
+        shared.high_water.heard(seen);
     }
     shared.witnesses.answered(task);
 }
@@ -111,13 +128,21 @@ mod tests {
     fn answers_are_awaited_until_all_are_there_and_not_for_long() {
         let witnesses = Witnesses::default();
         assert!(!witnesses.awaited(Duration::ZERO));
-        assert!(witnesses.begin(&tasks(2), PATIENCE));
+        assert!(witnesses.begin(&tasks(2), PATIENCE, false));
         assert!(witnesses.awaited(Duration::ZERO) && !witnesses.awaited(PATIENCE));
         witnesses.answered("t0");
         witnesses.answered("stranger");
         assert!(witnesses.awaited(Duration::ZERO));
         witnesses.answered("t1");
         assert!(!witnesses.awaited(Duration::ZERO));
-        assert!(!witnesses.begin(&tasks(2), PATIENCE * 9), "once is enough");
+        assert!(!witnesses.begin(&tasks(2), PATIENCE * 9, false), "once is enough");
+    }
+
+    #[test]
+    fn those_that_nobody_recorded_are_awaited_where_nothing_else_is_remembered() {
+        let witnesses = Witnesses::default();
+        assert!(witnesses.begin(&tasks(1), PATIENCE, true));
+        witnesses.answered("t0");
+        assert!(witnesses.awaited(Duration::ZERO) && !witnesses.awaited(PATIENCE));
     }
 }

@@ -289,6 +289,13 @@ async fn what_was_damaged_while_nobody_led_is_made_again_from_what_runs() {
     let tasks = |infos: &[Value]| infos.iter().map(|info| info["mesosTaskId"].clone()).collect::<Vec<_>>();
     assert_eq!(tasks(&before), tasks(&after));
     assert_eq!(sandbox.etcd_json("/overlord/clusters/nodes/record").await["uid"], nodes[0]["uid"]);
+    let racks = |infos: &[Value]| infos.iter().map(|info| info["rack"].clone()).collect::<Vec<_>>();
+    assert!(racks(&before).iter().all(Value::is_string), "{before:?}");
+    eventually("the racks are known again", || async {
+        let now = sandbox.settled(&["nodes", "orders"]).await;
+        if racks(&now) == racks(&before) { Ok(()) } else { Err(format!("{now:?}")) }
+    })
+    .await;
     sandbox.end().await;
 }
 

@@ -10,17 +10,23 @@ use std::{
     time::{Duration, Instant},
 };
 
+use overlord_tests::says;
+
 use crate::mutant::{Mutant, VARIABLE};
 
 /// A hunt that takes longer hangs.
 const PATIENCE: Duration = Duration::from_secs(900);
+
+/// In so many worlds a script is played unless its mutant says more.
+const SCRIPT_WORLDS: u64 = 3;
 
 /// Where it is looked.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 enum Ground {
     Worlds(u64),
     Test(String),
-    Script(String),
+    /// In so many worlds.
+    Script(String, u64),
 }
 
 /// See the module.
@@ -92,7 +98,7 @@ pub(crate) fn of_nothing<'a>(mutants: &[&'a Mutant]) -> Vec<Hunt<'a>> {
 fn ground(mutant: &Mutant) -> Ground {
     match (&mutant.test, &mutant.script) {
         (Some(test), _) => Ground::Test(test.clone()),
-        (None, Some(script)) => Ground::Script(script.clone()),
+        (None, Some(script)) => Ground::Script(script.clone(), mutant.seeds.max(SCRIPT_WORLDS)),
         (None, None) => Ground::Worlds(mutant.seeds),
     }
 }
@@ -121,14 +127,15 @@ impl<'a> Hunt<'a> {
             Ground::Test(test) => {
                 command.args([test.as_str(), "--exact", "--nocapture"]);
             }
-            Ground::Script(script) => {
-                command.args([GOLDEN, "--exact", "--nocapture"]).env("OVERLORD_SCRIPT", script);
+            Ground::Script(script, worlds) => {
+                command.args([GOLDEN, "--exact", "--nocapture"]);
+                command.env("OVERLORD_SCRIPT", script).env("OVERLORD_SCRIPT_WORLDS", worlds.to_string());
             }
         }
         match outcome_of(command) {
             Ok((success, said)) => match self.ground {
                 Ground::Worlds(_) => Self::heard(&said),
-                Ground::Test(_) | Ground::Script(_) => self.read(success, &said),
+                Ground::Test(_) | Ground::Script(..) => self.read(success, &said),
             },
             Err(why) => Outcome::Broken(why),
         }
@@ -164,7 +171,7 @@ impl<'a> Hunt<'a> {
             return Outcome::Survived;
         }
         match said.lines().find(|line| says(line, self.words())) {
-            Some(line) => Outcome::Caught { seed: 0, words: line.trim().to_owned(), others: 0 },
+            Some(line) => Outcome::Caught { seed: world_of(said), words: line.trim().to_owned(), others: 0 },
             None => Outcome::Other(end_of(said)),
         }
     }
@@ -173,7 +180,7 @@ impl<'a> Hunt<'a> {
         let place = match &self.ground {
             Ground::Worlds(seeds) => format!("{seeds} random worlds"),
             Ground::Test(test) => format!("test {test}"),
-            Ground::Script(script) => format!("script {script}"),
+            Ground::Script(script, worlds) => format!("{worlds} worlds of script {script}"),
         };
         format!("{} in {place}", self.mutant.map_or("(no mutant)", |mutant| mutant.name.as_str()))
     }
@@ -220,16 +227,11 @@ fn summary(others: &[String]) -> String {
     format!("{} worlds failed otherwise: {}", others.len(), first.join("; "))
 }
 
-/// Whether a text holds these words in their order, `*` standing for anything between them.
-fn says(text: &str, words: &str) -> bool {
-    let mut rest = text;
-    let mut parts = words.split('*').map(str::trim).filter(|part| !part.is_empty()).peekable();
-    parts.peek().is_some()
-        && parts.all(|part| {
-            let found = rest.find(part).map(|at| &rest[at + part.len()..]);
-            rest = found.unwrap_or_default();
-            found.is_some()
-        })
+/// In which of its worlds a test or a script failed: `in world 2: ...` or `in world fence 2`.
+fn world_of(said: &str) -> u64 {
+    let behind = said.split("in world ").nth(1).unwrap_or_default();
+    let mut words = behind.split([' ', ':', '\n']).take(2);
+    words.find_map(|word| word.parse().ok()).unwrap_or_default()
 }
 
 fn end_of(said: &str) -> String {

@@ -3,7 +3,8 @@
 //!
 //! A mutant is a file here, `<name>.toml`: why the rule is there, an edit of one file of the product (`find`, which occurs
 //! exactly once, and `replace`, in which `MUTANT` stands for "this mutant is switched on"), and what catches it. All edits
-//! are made at once in a copy of the workspace, each switched by a variable, so that the simulation is built once.
+//! are made at once in a copy of the workspace, each switched by a variable, so that the simulation is built once. Most
+//! are hunted in the story that is told of their rule (`tests/scripts`): short, and it says what should happen instead.
 //!
 //! `make mutants` hunts all; `OVERLORD_MUTANTS=a,b` only some; `OVERLORD_MUTANTS_MEASURE=1` prints in which world each
 //! is caught, and by which words, without holding it to its bound.
@@ -54,7 +55,7 @@ fn each_mutant_is_one_edit_of_the_product_as_it_is() {
 }
 
 #[test]
-#[ignore = "builds a copy of the workspace and runs hundreds of worlds: `make mutants`"]
+#[ignore = "builds a copy of the workspace and runs some hundred worlds: `make mutants`"]
 fn every_mutant_is_caught_by_the_oracle_that_is_there_for_it() {
     let chosen = std::env::var("OVERLORD_MUTANTS").ok();
     let measure = std::env::var_os("OVERLORD_MUTANTS_MEASURE").is_some();

@@ -36,7 +36,7 @@ pub(crate) struct Mutant {
     /// Further edits, when one place alone is not the whole rule.
     #[serde(default)]
     also: Vec<Edit>,
-    /// In so many random worlds at most it is caught.
+    /// In so many worlds at most it is caught: random ones, or those of its script, of which it has three otherwise.
     #[serde(default)]
     pub(crate) seeds: u64,
     /// The test of the simulation that catches it, in place of random worlds.
@@ -80,9 +80,16 @@ impl Mutant {
         if caught.trim().len() < 10 {
             return wrong("`caught` are too few words to tell one oracle from another");
         }
-        let hunted = usize::from(*seeds > 0) + usize::from(test.is_some()) + usize::from(script.is_some());
-        if hunted != 1 {
-            return wrong("exactly one of `seeds`, `test` and `script` says where it is hunted");
+        let hunted = match (test, script) {
+            (Some(_), Some(_)) => false,
+            (Some(_), None) => *seeds == 0,
+            (None, Some(_)) => true,
+            (None, None) => *seeds > 0,
+        };
+        if !hunted {
+            return wrong(
+                "one of `seeds`, `test` and `script`, or the last with `seeds`, says where it is hunted",
+            );
         }
         for edit in self.edits() {
             if !edit.replace.contains(SWITCH) {

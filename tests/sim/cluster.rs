@@ -24,6 +24,8 @@ pub(crate) struct Node {
     pub(crate) ok: bool,
     pub(crate) link: LinkView,
     pub(crate) loading: bool,
+    /// All that it knows.
+    pub(crate) knows: Vec<NodeId>,
 }
 
 /// All nodes of all clusters that have a process, by their addresses.
@@ -41,6 +43,7 @@ pub(crate) fn nodes(hosts: &Hosts) -> BTreeMap<Address, Node> {
             ok: node.ok,
             link,
             loading,
+            knows: node.knows.clone(),
         };
         Some((address, node))
     };

@@ -19,6 +19,9 @@ const LOOK: Duration = Duration::from_millis(200);
 /// For so long looks are close.
 const SOON: Duration = Duration::from_secs(20);
 
+/// From then on it is looked at so much more seldom while nothing is written: the store tells of almost all that changes.
+const UNCHANGED: Duration = Duration::from_secs(10);
+
 /// After this, quarantines have ended and are swept.
 const SETTLED: Duration = Duration::from_secs(10 * 60);
 
@@ -28,10 +31,18 @@ const QUIET: Duration = Duration::from_secs(3600);
 /// Waits until the world is as declared, for `bound` at most. How long it took.
 pub(crate) async fn converge(world: &World, bound: Duration) -> Result<Duration, String> {
     let start = world.trace.now();
+    let mut looked: Option<(u64, Duration)> = None;
     loop {
         if let Some(violation) = world.trace.violated() {
             return Err(violation);
         }
+        let (writes, now) = (world.store.writes(), world.trace.now());
+        let unchanged = looked.is_some_and(|(seen, at)| seen == writes && now.saturating_sub(at) < UNCHANGED);
+        if unchanged && now.saturating_sub(start) >= SOON {
+            world.pass(LOOK).await;
+            continue;
+        }
+        looked = Some((writes, now));
         let missing = missing(world).await;
         let waited = world.trace.now().saturating_sub(start);
         if missing.is_empty() {

@@ -7,6 +7,7 @@ use std::{
 };
 
 use tokio::task::AbortHandle;
+use tokio_util::sync::CancellationToken;
 
 use crate::{gate::Gates, store::Who, trace::Trace};
 
@@ -38,7 +39,7 @@ struct Inner {
     count: u64,
     crash: Option<CrashPoint>,
     crashed: bool,
-    processes: BTreeMap<Who, AbortHandle>,
+    processes: BTreeMap<Who, (AbortHandle, CancellationToken)>,
 }
 
 impl Effects {
@@ -50,9 +51,9 @@ impl Effects {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// How to end a process.
-    pub(crate) fn register(&self, who: Who, process: AbortHandle) {
-        self.lock().processes.insert(who, process);
+    /// How to end a process: its own task, and what it has begun beside it.
+    pub(crate) fn register(&self, who: Who, process: AbortHandle, rest: CancellationToken) {
+        self.lock().processes.insert(who, (process, rest));
     }
 
     /// Whoever has the effect of that number from now on crashes there.
@@ -113,8 +114,9 @@ impl Effects {
         self.trace.line(format!("{who} crashes {side} effect {number}, {what}"));
         self.trace.count("crash at an effect");
         self.gates.shut(who);
-        if let Some(process) = process {
+        if let Some((process, rest)) = process {
             process.abort();
+            rest.cancel();
         }
         std::future::pending::<()>().await;
     }

@@ -26,7 +26,7 @@ use std::{
 use self::{play::Player, script::Script};
 use crate::{log, run::simulate, world::World};
 
-/// Each script is played in so many worlds: each has its own delays.
+/// Each script is played in so many worlds, unless `OVERLORD_SCRIPT_WORLDS` says otherwise: each has its own delays.
 const SEEDS: u64 = 3;
 
 fn folder() -> PathBuf {
@@ -79,6 +79,7 @@ fn play(name: &str, script: &Script, seed: u64, aloud: bool) -> Result<(), Strin
 fn scripts_come_out_as_they_are_written() {
     let chosen = std::env::var("OVERLORD_SCRIPT").ok();
     let aloud = std::env::var_os("OVERLORD_SCRIPT_ALOUD").is_some();
+    let worlds = crate::number("OVERLORD_SCRIPT_WORLDS").unwrap_or(SEEDS);
     let mut scripts = all();
     if let Some(name) = &chosen {
         scripts.retain(|(of, _)| of == name);
@@ -98,7 +99,7 @@ fn scripts_come_out_as_they_are_written() {
                             Some(lines.collect::<Vec<_>>().join("\n"))
                         }
                         Ok(script) => {
-                            let seeds = if aloud { 0..1 } else { 0..SEEDS };
+                            let seeds = if aloud { 0..1 } else { 0..worlds };
                             { seeds }.find_map(|seed| play(name, &script, seed, aloud).err())
                         }
                     };

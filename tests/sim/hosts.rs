@@ -69,6 +69,7 @@ pub(crate) struct Inner {
     pub(crate) bad_starts: u32,
     /// Clusters of which a person gave up what does not answer.
     given_up: BTreeSet<String>,
+    duties: duty::Duties,
     /// Since when each process is the master of slots, and under which epoch.
     reigns: BTreeMap<u32, (u64, Duration)>,
     /// What a probe of each process of redis would find.
@@ -250,6 +251,7 @@ impl Hosts {
             full: BTreeSet::new(),
             bad_starts: 0,
             given_up: BTreeSet::new(),
+            duties: duty::Duties::default(),
             reigns: BTreeMap::new(),
             looks: BTreeMap::new(),
         };
@@ -439,10 +441,14 @@ impl Hosts {
 
     /// SIGTERM, some time after it was sent.
     pub(crate) fn terminate(&self, pid: u32) {
-        let stopped = self.lock().processes.get_mut(&pid).is_some_and(|process| {
-            process.ends_when_continued |= process.stopped;
-            process.stopped
-        });
+        let stopped = {
+            let mut inner = self.lock();
+            self.check_end(&inner, pid);
+            inner.processes.get_mut(&pid).is_some_and(|process| {
+                process.ends_when_continued |= process.stopped;
+                process.stopped
+            })
+        };
         if !stopped {
             self.stop(pid, Ended::Status(0), "");
         }

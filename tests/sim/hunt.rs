@@ -3,6 +3,8 @@
 //!
 //! `OVERLORD_HUNT` holds the words, `OVERLORD_HUNT_SEEDS` the number of worlds.
 
+use overlord_tests::says;
+
 use crate::{number, random, run::simulate, world::World};
 
 /// In front of each line for the hunter.
@@ -27,18 +29,6 @@ fn hunt() {
         }
     }
     println!("{MARK} over {seeds}");
-}
-
-/// Whether a text holds these words in their order, `*` standing for anything between them.
-fn says(text: &str, words: &str) -> bool {
-    let mut rest = text;
-    let mut parts = words.split('*').map(str::trim).filter(|part| !part.is_empty()).peekable();
-    parts.peek().is_some()
-        && parts.all(|part| {
-            let found = rest.find(part).map(|at| &rest[at + part.len()..]);
-            rest = found.unwrap_or_default();
-            found.is_some()
-        })
 }
 
 fn one_line(text: &str) -> String {

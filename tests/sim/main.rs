@@ -11,6 +11,7 @@ mod converge;
 mod crashes;
 mod effects;
 mod engines;
+mod fence;
 mod gate;
 mod golden;
 mod hosts;

@@ -44,6 +44,10 @@ struct Faults {
     store_slowest: u64,
     /// How late writes to the store arrive, in milliseconds.
     late_writes: u64,
+    /// How late the store tells of changes, at most, in milliseconds.
+    late_news: u64,
+    /// So many updates of tasks that run are followed by word of their end, which is not so.
+    false_ends: u32,
     /// Whether the store takes calls and answers none: it has no quorum.
     no_quorum: bool,
 }
@@ -166,6 +170,30 @@ impl Net {
         if late == 0 { Duration::ZERO } else { self.millis(late / 2, late) }
     }
 
+    /// How late the store tells of changes from now on; zero ends it.
+    pub(crate) fn set_late_news(&self, late: Duration) {
+        self.faults().late_news = u64::try_from(late.as_millis()).unwrap_or(u64::MAX);
+    }
+
+    /// How late it tells of a change now.
+    pub(crate) fn lateness_of_news(&self) -> Duration {
+        let late = self.faults().late_news;
+        if late == 0 { Duration::ZERO } else { self.millis(late / 2, late) }
+    }
+
+    /// The master says of the next so many tasks that run that they ended.
+    pub(crate) fn set_false_ends(&self, number: u32) {
+        self.faults().false_ends = number;
+    }
+
+    /// Whether the master says so of one now.
+    pub(crate) fn ends_falsely(&self) -> bool {
+        let mut faults = self.faults();
+        let falsely = faults.false_ends > 0;
+        faults.false_ends = faults.false_ends.saturating_sub(1);
+        falsely
+    }
+
     /// The store has no quorum, or one again: meanwhile it answers nothing.
     pub(crate) fn set_no_quorum(&self, no_quorum: bool) {
         self.faults().no_quorum = no_quorum;
@@ -218,6 +246,7 @@ impl Net {
         faults.store_loss = 0;
         faults.store_slowest = 0;
         faults.late_writes = 0;
+        faults.late_news = 0;
         faults.no_quorum = false;
         faults.away.clear();
     }

@@ -84,6 +84,8 @@ story!(a_killed_process_serves_again_within_a_second_in_its_mesos_task, world, {
     world.pass(Duration::from_millis(50)).await;
     let again = successor(world, &killed).ok_or("it is not started again at once")?;
     ensure(again.instance.task_id == killed.instance.task_id, || "it has another Mesos task".to_owned())?;
+    // It may be there again before anybody has heard that it was not.
+    world.pass(SECOND).await;
     converge(world, 10 * SECOND).await?;
     let view = world.view().await;
     let info = view.info_of_task(&again.instance.task_id).ok_or("its info is gone")?.1;

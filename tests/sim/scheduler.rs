@@ -1,10 +1,13 @@
 //! A controller's way to the Mesos master, told in the trace, with the oracles looking at every call.
 
 use async_trait::async_trait;
-use futures::StreamExt as _;
+use futures::{StreamExt as _, stream};
 use overlord_mesos::{
     SchedulerTransport, Subscription, TransportError,
-    v1::scheduler::{Call, CallType, Event, EventType},
+    v1::{
+        Source, TaskState,
+        scheduler::{Call, CallType, Event, EventType},
+    },
 };
 use overlord_sandbox::MemoryScheduler;
 
@@ -34,6 +37,9 @@ impl SchedulerTransport for SimScheduler {
         let (who, trace, oracles) = (self.who, self.trace.clone(), self.oracles.clone());
         let effect = self.effects.begin(who, "SUBSCRIBE").await;
         self.gates.pass(who).await;
+        if !self.gates.is_held(who) {
+            oracles.check_reign(who, "SUBSCRIBE");
+        }
         trace.line(format!("{who} -> master: SUBSCRIBE {:?}", call.framework_id));
         let cut = self.net.cut_token(Peer::Mesos);
         let opened = self.inner.subscribe(call).await?;
@@ -45,6 +51,11 @@ impl SchedulerTransport for SimScheduler {
                 gates.pass(who).await;
                 event
             }
+        });
+        let net = self.net.clone();
+        let received = received.flat_map(move |event| {
+            let end = event.as_ref().ok().and_then(|event| false_end(event, &net));
+            stream::iter(std::iter::once(event).chain(end.map(Ok)))
         });
         let told = received.take_until(cut.cancelled_owned()).inspect(move |event| {
             let Ok(event) = event else { return };
@@ -90,6 +101,23 @@ impl SchedulerTransport for SimScheduler {
         self.gates.pass(who).await;
         answer
     }
+}
+
+/// Word of the master's own that a task ended which has just said that it runs: it says so of an id that was launched
+/// a second time, and of all tasks of an agent that it has just removed, whatever runs there.
+fn false_end(event: &Event, net: &Net) -> Option<Event> {
+    let status = &event.update.as_ref()?.status;
+    if status.state != TaskState::Running || status.uuid.is_none() || !net.ends_falsely() {
+        return None;
+    }
+    let mut end = event.clone();
+    let status = &mut end.update.as_mut()?.status;
+    status.state = TaskState::Lost;
+    status.source = Some(Source::Master);
+    status.reason = Some("REASON_SLAVE_REMOVED".to_owned());
+    status.message = Some("Agent removed".to_owned());
+    (status.uuid, status.data) = (None, None);
+    Some(end)
 }
 
 fn brief_event(event: &Event) -> String {

@@ -114,10 +114,13 @@ impl Store for SimStore {
         let (inner, prefix) = (self.inner.clone(), prefix.to_owned());
         let cut = self.net.cut_token(Peer::Store);
         let changes = self.ask(async move { inner.watch(&prefix, after).await }).await?;
-        let (who, gates) = (self.who, self.gates.clone());
+        let (who, gates, net) = (self.who, self.gates.clone(), self.net.clone());
         let received = changes.then(move |batch| {
-            let gates = gates.clone();
+            let (gates, late) = (gates.clone(), net.lateness_of_news());
             async move {
+                if !late.is_zero() {
+                    sleep(late).await;
+                }
                 gates.pass(who).await;
                 batch
             }

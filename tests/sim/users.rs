@@ -66,6 +66,13 @@ fn number(keys: &Keys, key: &[u8]) -> u64 {
     keys.get(key).and_then(|value| std::str::from_utf8(value).ok()?.parse().ok()).unwrap_or(0)
 }
 
+fn loss(cluster: &str, key: &[u8], acknowledged: u64, has: u64) -> String {
+    let key = String::from_utf8_lossy(key);
+    format!(
+        "data that reached a replica was lost by our act: {cluster} acknowledged {key} = {acknowledged}, has {has}"
+    )
+}
+
 impl Users {
     pub(crate) fn new(hosts: &Hosts) -> Self {
         let users = Self { hosts: hosts.clone(), shared: Arc::default(), poked: Arc::default() };
@@ -121,7 +128,7 @@ impl Users {
         let clusters: Vec<(&'static str, u32)> =
             self.lock().clusters.iter().map(|(name, (replicas, _))| (*name, *replicas)).collect();
         for (cluster, replicas) in clusters {
-            let mut sent: Vec<(Vec<u8>, u64, Client)> = Vec::new();
+            let mut sent: Vec<(Vec<u8>, u64, Client, u64)> = Vec::new();
             for _ in 0..AT_ONCE {
                 let number = {
                     let mut shared = self.lock();
@@ -129,17 +136,23 @@ impl Users {
                     shared.written
                 };
                 let key = format!("k{}", self.hosts.net.below(KEYS)).into_bytes();
-                if let Some(client) = self.set(cluster, &key, number) {
-                    sent.push((key, number, client));
+                if let Some((client, had)) = self.set(cluster, &key, number) {
+                    sent.push((key, number, client, had));
                 }
             }
             // As long as it takes a replica to say what it has.
             sleep(Duration::from_millis(50)).await;
-            for (key, number, client) in sent {
+            for (key, number, client, had) in sent {
                 if replicas > 0 && self.acknowledged(&client, replicas) {
                     let mut shared = self.lock();
                     if let Some((_, noted)) = shared.clusters.get_mut(cluster) {
-                        noted.insert(key, Noted { acknowledged: number, excused: false });
+                        let now = Noted { acknowledged: number, excused: false };
+                        // A loss that is written over is one all the same.
+                        let before = noted.insert(key.clone(), now).unwrap_or_default();
+                        if !before.excused && had < before.acknowledged {
+                            let text = loss(cluster, &key, before.acknowledged, had);
+                            self.hosts.trace.violation(text);
+                        }
                     }
                 }
                 self.hosts.hang_up(&client);
@@ -147,8 +160,9 @@ impl Users {
         }
     }
 
-    /// Asks some node to take a write, and follows where it is sent. The connection on which it was taken.
-    fn set(&self, cluster: &str, key: &[u8], number: u64) -> Option<Client> {
+    /// Asks some node to take a write, and follows where it is sent. The connection on which it was taken, and what
+    /// was there before.
+    fn set(&self, cluster: &str, key: &[u8], new: u64) -> Option<(Client, u64)> {
         let nodes: Vec<Address> = {
             let processes = self.hosts.processes();
             let own = processes
@@ -160,9 +174,10 @@ impl Users {
         let mut at = *nodes.get(usize::try_from(first).ok()?)?;
         for _ in 0..HOPS {
             let client = self.hosts.open(ELSEWHERE, at).ok()?;
-            let value = number.to_string().into_bytes();
+            let value = new.to_string().into_bytes();
+            let had = self.hosts.keys_behind(&client).map_or(0, |keys| number(&keys, key));
             match self.hosts.serve(&client, &[b"SET".to_vec(), key.to_vec(), value]) {
-                Served::Answer(answer) if answer.starts_with(b"+OK") => return Some(client),
+                Served::Answer(answer) if answer.starts_with(b"+OK") => return Some((client, had)),
                 Served::Answer(answer) => {
                     self.hosts.hang_up(&client);
                     let text = String::from_utf8_lossy(&answer).into_owned();
@@ -233,11 +248,7 @@ impl Users {
                 });
                 let has = owner.map_or(0, |owner| number(owner.keys, key));
                 if has < noted.acknowledged {
-                    let key = String::from_utf8_lossy(key);
-                    lost.push(format!(
-                        "data that reached a replica was lost by our act: {cluster} acknowledged {key} = {}, has {has}",
-                        noted.acknowledged
-                    ));
+                    lost.push(loss(cluster, key, noted.acknowledged, has));
                 }
             }
         }

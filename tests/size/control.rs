@@ -1,89 +1,21 @@
 //! The whole controller in front: what clusters of a hundred members cost in transactions, calls and events.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-    time::Duration,
-};
-
-use futures::StreamExt as _;
-use overlord_api::{ClusterName, Engine, Phase, Status, keys, keys::Key};
-use overlord_controllers::{Binary, Catalogue, Controllers, Executor, Program, Settings};
-use overlord_reconcile::{Change, Clock, TokioClock};
-use overlord_store::{MemoryStore, Store as _, Txn};
-use overlord_tests::StubEngines;
-use tokio::task::JoinSet;
-use tokio_util::sync::CancellationToken;
-
 use crate::{
-    counting::{Counting, Counts},
-    mesos, virtually,
+    counting::Counts,
+    virtually,
+    world::{Declared, World},
 };
 
 const MEMBERS: usize = 100;
 
-/// Virtual time after which something hangs.
-const LIMIT: Duration = Duration::from_secs(3600);
-
-pub(crate) fn settings() -> Settings {
-    let versions = BTreeMap::from([("7.0.15".to_owned(), Binary::Preinstalled)]);
-    let catalogue = Catalogue { engines: [(Engine::Redis, versions)].into() };
-    let executor = Executor {
-        program: Program::Installed("/usr/bin/overlord".to_owned()),
-        etcd: vec!["http://10.0.0.100:2379".to_owned()],
-        etcd_credentials: None,
-        environment: BTreeMap::new(),
-    };
-    Settings::new("size", executor, catalogue)
-}
-
-fn manifest(name: &str) -> String {
-    format!(
-        "apiVersion: overlord/v1\nkind: Redis\nmetadata:\n  name: {name}\nspec:\n  version: \"7.0.15\"\n  \
-         shards: {MEMBERS}\n  resources: {{cpu: \"0.1\", memory: 64Mi, disk: 64Mi}}\n"
-    )
-}
-
 /// What it took until every cluster was Ready: transactions that wrote, and what went to and from Mesos.
 fn ready(clusters: usize, agents: u32) -> (u64, Counts) {
     virtually(async {
-        let (mesos, stubs, _driving) = mesos(agents);
-        let transport = Counting::new(mesos.scheduler_transport());
-        let clock: Arc<dyn Clock> = Arc::new(TokioClock::starting_at(jiff::Timestamp::UNIX_EPOCH));
-        let store = MemoryStore::new(Arc::clone(&clock));
-        for n in 0..clusters {
-            let name = ClusterName::new(format!("c{n}")).expect("a name");
-            let text = manifest(name.as_str());
-            store.commit(Txn::unfenced().put(keys::config(&name), text)).await.expect("stored");
-        }
-        let declared = store.writes();
-        let mut watch = store.watch(keys::ROOT, 0).await.expect("a watch");
-        let controllers = Controllers::new(
-            settings(),
-            Arc::new(store.clone()),
-            Arc::new(transport.clone()),
-            Arc::new(StubEngines),
-            clock,
-            1,
-        );
-        let mut running = JoinSet::new();
-        running.spawn(async move { controllers.run(CancellationToken::new()).await });
-        let mut ready: BTreeSet<String> = BTreeSet::new();
-        let follow = async {
-            while ready.len() < clusters {
-                for change in watch.next().await.expect("a watch").expect("changes") {
-                    let Change::Put(entry) = change else { continue };
-                    let Key::Status(name) = Key::parse(&entry.key) else { continue };
-                    let status: Status = serde_json::from_slice(&entry.value).expect("a status");
-                    if status.phase == Phase::Ready {
-                        ready.insert(name.to_string());
-                    }
-                }
-            }
-        };
-        tokio::time::timeout(LIMIT, follow).await.expect("every cluster becomes Ready");
-        assert_eq!(stubs.started(), (clusters * MEMBERS) as u64, "nothing is launched twice");
-        (store.writes() - declared, transport.counts())
+        let resources = "cpu: \"0.1\", memory: 64Mi, disk: 64Mi";
+        let mut world = World::new(Declared { clusters, members: MEMBERS, resources }, agents).await;
+        let declared = world.store.writes();
+        world.ready().await;
+        (world.store.writes() - declared, world.transport.counts())
     })
 }
 

@@ -1,8 +1,11 @@
-//! A scheduler's way to the master that counts what goes over it.
+//! What is counted: what goes over a scheduler's way to the master, and the passes of the loop.
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use async_trait::async_trait;
@@ -12,6 +15,10 @@ use overlord_mesos::{
     v1::scheduler::{Call, Event},
 };
 use overlord_sandbox::MemoryScheduler;
+use tracing::{
+    Event as LogEvent, Metadata, Subscriber,
+    span::{Attributes, Id, Record},
+};
 
 /// What went over it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -94,4 +101,34 @@ impl SchedulerTransport for Counting {
         }
         self.inner.call(stream_id, call).await
     }
+}
+
+/// Counts passes by their spans; clones share the count.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Passes(Arc<AtomicU64>);
+
+impl Passes {
+    pub(crate) fn count(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+impl Subscriber for Passes {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        metadata.is_span() && metadata.name() == "reconcile"
+    }
+
+    fn new_span(&self, _: &Attributes<'_>) -> Id {
+        Id::from_u64(self.0.fetch_add(1, Ordering::Relaxed) + 1)
+    }
+
+    fn record(&self, _: &Id, _: &Record<'_>) {}
+
+    fn record_follows_from(&self, _: &Id, _: &Id) {}
+
+    fn event(&self, _: &LogEvent<'_>) {}
+
+    fn enter(&self, _: &Id) {}
+
+    fn exit(&self, _: &Id) {}
 }

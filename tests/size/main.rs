@@ -6,12 +6,16 @@ mod control;
 mod counting;
 mod launching;
 mod long;
+mod world;
 
 use std::{net::Ipv4Addr, sync::Arc};
 
 use overlord_sandbox::{AgentConfig, Launcher, Mesos, MesosConfig};
 use overlord_tests::StubExecutors;
-use tokio::task::JoinSet;
+use tokio::{
+    runtime::{Builder, Runtime},
+    task::JoinSet,
+};
 
 /// A Mesos with so many agents and stub executors; it lives as long as the set of its tasks.
 pub(crate) fn mesos(agents: u32) -> (Mesos, StubExecutors, JoinSet<()>) {
@@ -37,6 +41,11 @@ pub(crate) fn mesos(agents: u32) -> (Mesos, StubExecutors, JoinSet<()>) {
 
 /// Runs in virtual time, on this thread.
 pub(crate) fn virtually<T>(test: impl Future<Output = T>) -> T {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
-    runtime.expect("a runtime").block_on(test)
+    runtime().block_on(test)
+}
+
+/// A runtime with virtual time, all on the thread that blocks on it.
+pub(crate) fn runtime() -> Runtime {
+    let runtime = Builder::new_current_thread().enable_time().start_paused(true).build();
+    runtime.expect("a runtime")
 }

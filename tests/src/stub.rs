@@ -25,6 +25,9 @@ use tokio::task::{AbortHandle, JoinSet};
 /// Raw wait status of SIGKILL.
 const SIGKILL: i32 = 9;
 
+/// They read nothing: whichever configuration is wanted, they have it. A member that moves has a second one.
+const EVERY_CONFIG: u64 = 1 << 32;
+
 /// A launcher of such executors; clones share them.
 #[derive(Debug, Clone, Default)]
 pub struct StubExecutors {
@@ -146,7 +149,9 @@ impl Stub {
             bus_port: None,
             engine_version: None,
             store: None,
-            config: u64::from(report == State::Running),
+            store_term: None,
+            store_went_back: false,
+            config: if report == State::Running { EVERY_CONFIG } else { 0 },
             restart: 0,
             restarts: 0,
             pid: (report == State::Running).then_some(1),

@@ -5,27 +5,31 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use overlord_api::{
-    Address, ClusterName, Desired, EventLevel, INFO_VERSION, Info, Kind, Observed, Record, Report, Spec,
-    State, Unreadable, keys,
+    Address, ClusterName, Desired, EventLevel, INFO_VERSION, Info, Observed, Record, Report, Spec, State,
+    Unreadable, keys,
 };
-use overlord_engines::cluster::NodeId;
 use overlord_mesos::v1::{AgentId, TaskId};
 
 use super::{Accepted, Error, Pass};
 use crate::{
-    Happening, fold,
+    Happening,
+    at_hand::Domains,
+    fold,
     identity::alias,
     ledger::{Batch, Expect},
     members::{
         observed::Instance,
         plan::{Plan, Waiting},
     },
-    redis_cluster::{shape_of, shard_of},
+    redis_cluster::node_and_shard,
     shared::Stranger,
 };
 
 /// How long after Mesos was asked for all it knows its answers are waited for: nothing marks the last one.
 pub(super) const ANSWERS: Duration = Duration::from_secs(10);
+
+/// Infos completed in one transaction.
+const AT_ONCE: usize = 60;
 
 impl Pass<'_> {
     /// Records the instances that run unrecorded, as far as they are known by now.
@@ -62,6 +66,37 @@ impl Pass<'_> {
                     ),
                 },
             );
+        }
+        Ok(())
+    }
+
+    /// Completes infos that do not say in which rack or zone they are, once an offer of their agent has told it: those
+    /// that were made again, and those of agents that were given these attributes later.
+    pub(super) async fn complete(&self) -> Result<(), Error> {
+        let (mut instances, _) = self.shared.ledger.instances(self.cluster);
+        instances.retain(|instance| instance.info.rack.is_none() || instance.info.zone.is_none());
+        if instances.is_empty() {
+            return Ok(());
+        }
+        let agents = instances.iter().map(|instance| instance.info.agent_id.as_str());
+        let domains = self.shared.launcher.domains(agents);
+        let mut batch = Batch::default();
+        for (instance, Domains { rack, zone }) in instances.iter().zip(domains) {
+            let known = &instance.info;
+            if (known.rack.is_some() || rack.is_none()) && (known.zone.is_some() || zone.is_none()) {
+                continue;
+            }
+            let mut info = (**known).clone();
+            info.rack = info.rack.or(rack);
+            info.zone = info.zone.or(zone);
+            batch.put_json(keys::info(self.cluster, info.address()), &info, Expect::At(instance.revision));
+            if batch.operations() >= AT_ONCE {
+                let batch = std::mem::take(&mut batch);
+                self.shared.ledger.commit(batch).await.map_err(|source| self.error(source))?;
+            }
+        }
+        if !batch.is_empty() {
+            self.shared.ledger.commit(batch).await.map_err(|source| self.error(source))?;
         }
         Ok(())
     }
@@ -153,13 +188,7 @@ impl Pass<'_> {
         let kind = record.kind;
         let &Stranger { member, incarnation, .. } = stranger;
         let report = stranger.report.as_ref();
-        let (node_id, shard) = match shape_of(spec) {
-            Some(shape) => {
-                let id = NodeId::derive(&record.uid, member, incarnation);
-                (Some(id.to_string()), Some(shard_of(shape, member)))
-            }
-            None => (None, (kind == Kind::Redis).then_some(member)),
-        };
+        let (node_id, shard) = node_and_shard(spec, &record.uid, member, incarnation);
         let of_report = |number: fn(&Report) -> u64| report.map_or(0, number);
         Info {
             version: INFO_VERSION,
@@ -175,7 +204,7 @@ impl Pass<'_> {
             port: address.port,
             bus_port: report.and_then(|report| report.bus_port),
             host: address.ip.to_string(),
-            // The next launch says them again.
+            // Its agent's offers say them: see `complete`.
             rack: None,
             zone: None,
             agent_id: agent.to_string(),

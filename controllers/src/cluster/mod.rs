@@ -133,6 +133,7 @@ impl Pass<'_> {
         let admitted = self.admit_spec().await?;
         if let Some(accepted) = &admitted.accepted {
             self.adopt(accepted).await?;
+            self.complete().await?;
         }
         let requests = self.shared.ledger.requests(self.cluster);
         let (instances, mut damaged) = self.shared.ledger.instances(self.cluster);
@@ -296,6 +297,7 @@ impl Pass<'_> {
         let strangers = self.shared.memo(self.cluster, |memo| {
             memo.strangers.iter().map(|(task, stranger)| (stranger.member, task.clone())).collect::<Vec<_>>()
         });
+        let confs = self.shared.memo(self.cluster, |memo| memo.confs.of(&accepted.cluster, instances.len()));
         let template = self.shared.settings.template();
         loop {
             let input = plan::Input {
@@ -311,6 +313,7 @@ impl Pass<'_> {
                 unconfirmed: &unconfirmed,
                 damaged,
                 strangers: &strangers,
+                confs: &confs,
                 template: &template,
                 renew: admission.renew,
                 recover: admission.recover.as_ref().map(|(_, revision)| *revision),
@@ -332,13 +335,7 @@ impl Pass<'_> {
                 plan.ask.iter().copied().filter(|address| !keys.contains_key(address)).collect();
             if plan.look && sight.is_none() {
                 let nodes = nodes(instances);
-                let wait = self.shared.memo(self.cluster, |memo| {
-                    let due = memo.looked.map_or(monotonic, |last| last + look_interval(nodes.len()));
-                    if due <= monotonic {
-                        memo.looked = Some(monotonic);
-                    }
-                    due.saturating_sub(monotonic)
-                });
+                let wait = self.until_look(monotonic, nodes.len());
                 if !wait.is_zero() {
                     let mut plan = plan;
                     plan.look_in(self.shared.clock.now(), wait);
@@ -374,6 +371,17 @@ impl Pass<'_> {
             let epoch = self.shared.ledger.fence.epoch();
             keys.extend(ask_keys(&*self.shared.engines, kind, epoch, &unknown).await);
         }
+    }
+
+    /// How long to wait before the nodes are looked at again; they are looked at now if that is zero.
+    fn until_look(&self, monotonic: Duration, nodes: usize) -> Duration {
+        self.shared.memo(self.cluster, |memo| {
+            let due = memo.looked.map_or(monotonic, |last| last + look_interval(nodes));
+            if due <= monotonic {
+                memo.looked = Some(monotonic);
+            }
+            due.saturating_sub(monotonic)
+        })
     }
 
     /// A person took note of the keys that were lost.

@@ -3,6 +3,7 @@
 //! `RedisCluster` plans besides is in `redis_cluster`.
 
 pub(crate) mod apply;
+pub mod confs;
 pub mod observed;
 pub mod plan;
 pub(crate) mod status;

@@ -10,13 +10,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::Timestamp;
 use overlord_api::{Address, ClusterName, ConditionType, Persistence, Record, Spec, State};
 
-use super::{observed::Instance, step::Step};
+use super::{confs::Confs, observed::Instance, step::Step};
 use crate::{
     Known,
     redis_cluster::{observed::Sight, shape_of},
 };
 
-pub(crate) use change::render;
 pub(crate) use heal::{cause, relaunch_delay};
 
 /// How long after the first KILL or a nudge it is sent again: Mesos delivers both at most once.
@@ -107,6 +106,8 @@ pub struct Input<'a> {
     pub damaged: &'a [(String, String)],
     /// Mesos tasks that run as a member and that no info names.
     pub strangers: &'a [(u32, String)],
+    /// The configurations that processes should have under `spec`.
+    pub confs: &'a Confs,
     /// By what executors are started now.
     pub template: &'a str,
     /// Whether members whose executor was started by something else are to be launched anew.

@@ -335,3 +335,76 @@ pub(crate) fn endpoints(
     list.sort_by(|a, b| a.alias.cmp(&b.alias).then(a.address.cmp(&b.address)));
     (Endpoints { version: 1, kind, endpoints: list }, next)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::samples::{at, info, spec};
+
+    /// Members of a formed cluster that say these messages.
+    fn members(told: &[(State, &str)]) -> Vec<Instance> {
+        let member = |(n, (state, message)): (usize, &(State, &str))| {
+            let mut info = info(u32::try_from(n).unwrap(), *state);
+            (*message).clone_into(&mut info.observed.message);
+            Instance { info: Arc::new(info), revision: 1, conf: None }
+        };
+        told.iter().enumerate().map(member).collect()
+    }
+
+    fn told(instances: &[Instance]) -> Status {
+        let (spec, plan) = (spec(3), Plan::default());
+        status(&Input {
+            previous: None,
+            accepted: Some((Kind::Redis, &spec, 1)),
+            config_revision: 1,
+            refused: None,
+            formed: true,
+            deletion: None,
+            spec_missing: None,
+            stale: None,
+            unplaceable: None,
+            instances,
+            template: "t",
+            plan: Some(&plan),
+            now: at(9),
+        })
+    }
+
+    fn degraded(status: &Status) -> (Truth, &str, &str) {
+        let condition = status.condition(ConditionType::Degraded).unwrap();
+        (condition.status, &condition.reason, &condition.message)
+    }
+
+    #[test]
+    fn a_server_that_serves_and_cannot_write_to_its_disk_is_told_and_stays_an_endpoint() {
+        let full = format!("{DISK_TROUBLE}: the last snapshot failed");
+        let instances = members(&[(State::Running, ""), (State::Running, &full), (State::Running, &full)]);
+        let status = told(&instances);
+        let message =
+            "member 1 at 127.0.0.2:20000 cannot write to its disk: the last snapshot failed (and 1 more)";
+        assert_eq!(degraded(&status), (Truth::True, "DiskFailing", message));
+        assert_eq!(status.phase, Phase::Degraded);
+        let (serving, _) = endpoints(Kind::Redis, &spec(3), &instances, at(9));
+        assert_eq!(serving.endpoints.len(), 3);
+
+        let one = told(&instances[..2]);
+        assert_eq!(degraded(&one).2, message.trim_end_matches(" (and 1 more)"));
+        // It has recovered.
+        let well = told(&members(&[(State::Running, ""), (State::Running, "another thing")]));
+        assert_eq!(degraded(&well), (Truth::False, "Healthy", "no member is broken"));
+    }
+
+    #[test]
+    fn a_member_that_does_not_serve_is_told_before_one_with_a_full_disk() {
+        let instances = members(&[(State::Running, DISK_TROUBLE), (State::Failed, "was killed")]);
+        let status = told(&instances);
+        let (truth, reason, message) = degraded(&status);
+        assert_eq!((truth, reason == "DiskFailing"), (Truth::True, false));
+        assert!(message.starts_with("member 1 ") && message.ends_with(": was killed"), "{message}");
+        // What it said of its disk before it ended is no news of a disk.
+        let instances = members(&[(State::Restarting, DISK_TROUBLE)]);
+        assert_ne!(degraded(&told(&instances)).1, "DiskFailing");
+    }
+}

@@ -419,3 +419,22 @@ async fn an_older_attempt_that_turns_up_is_killed_again_and_again_but_ever_later
     assert!(kills.iter().all(|call| call.kill.as_ref().unwrap().task_id.as_str() == older.mesos_task_id));
     world.tasks.shutdown(second()).await.unwrap();
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_task_with_a_number_that_the_record_never_gave_tells_that_the_store_is_older() {
+    let world = world(&[samples::info(0, State::Running)]).await;
+    let mut batch = Batch::default();
+    batch.put_json(keys::record(&samples::cluster()), &samples::record(2), Expect::Absent);
+    world.shared.ledger.commit(batch).await.unwrap();
+    let back = async || world.shared.high_water.check(&*world.store).await.unwrap();
+    // Its info was removed by somebody.
+    let counted = samples::info(1, State::Running);
+    world.master_says(&counted, TaskState::Running, "REASON_RECONCILIATION");
+    sleep(second()).await;
+    assert_eq!(back().await, None);
+    let mesos_task_id = crate::identity::mesos_task_id(&counted.uid, 1, 0, 3);
+    let beyond = Info { mesos_task_id, ..counted };
+    world.master_says(&beyond, TaskState::Running, "REASON_RECONCILIATION");
+    sleep(second()).await;
+    assert!(back().await.is_some());
+}

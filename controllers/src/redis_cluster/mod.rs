@@ -11,7 +11,8 @@ pub(crate) mod seed;
 #[cfg(test)]
 mod tests;
 
-use overlord_api::{Shape as SpecShape, Spec};
+use overlord_api::{Kind, Shape as SpecShape, Spec};
+use overlord_engines::cluster::NodeId;
 use overlord_placement::cluster::Shape;
 
 /// The shape of a `RedisCluster` spec; none of another kind.
@@ -29,6 +30,22 @@ pub(crate) const fn shard_of(shape: Shape, member: u32) -> u32 {
     match (member.checked_sub(shape.masters), shape.replicas_per_master) {
         (Some(replica), of @ 1..) => replica / of,
         (Some(_), 0) | (None, _) => member,
+    }
+}
+
+/// The node id and the shard of an instance, in kinds where it has them.
+pub(crate) fn node_and_shard(
+    spec: &Spec,
+    uid: &str,
+    member: u32,
+    incarnation: u32,
+) -> (Option<String>, Option<u32>) {
+    match shape_of(spec) {
+        Some(shape) => {
+            let id = NodeId::derive(uid, member, incarnation);
+            (Some(id.to_string()), Some(shard_of(shape, member)))
+        }
+        None => (None, (spec.shape.kind() == Kind::Redis).then_some(member)),
     }
 }
 

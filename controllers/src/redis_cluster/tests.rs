@@ -22,8 +22,9 @@ use super::{
 use crate::{
     digest,
     members::{
+        confs::{Confs, render},
         observed::Instance,
-        plan::{Control, HandOver, Input, Loss, Plan, Sent, plan, render},
+        plan::{Control, HandOver, Input, Loss, Plan, Sent, plan},
         step::{Launch, Order, Place, Step},
     },
     samples,
@@ -274,6 +275,7 @@ impl World {
     fn plan_of(&self, sight: Option<&Sight>, sent: &Sent) -> Plan {
         plan(&Input {
             strangers: &[],
+            confs: &Confs::default(),
             template: "",
             renew: false,
             cluster: &samples::cluster(),

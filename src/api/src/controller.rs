@@ -68,6 +68,19 @@ pub struct Standing {
     /// The leader: how it stands with Mesos. Nobody else speaks to it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mesos: Option<MesosStanding>,
+    /// That the store went back, and nobody accepted it yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub store_went_back: Option<StoreWentBack>,
+}
+
+/// A store that is older than what was seen of it, or of another past.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct StoreWentBack {
+    /// How far it was seen.
+    pub known: crate::StoreMark,
+    /// How far it was when that was noticed.
+    pub found: crate::StoreMark,
 }
 
 /// How a leader stands with Mesos.
@@ -141,6 +154,7 @@ mod tests {
                 since: Some(since),
                 message: "x".to_owned(),
             }),
+            store_went_back: None,
         };
         assert_eq!(
             serde_json::to_string(&standing).unwrap(),

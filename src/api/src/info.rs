@@ -305,9 +305,23 @@ pub struct Report {
     /// The latest state of the store that the executor knows of: an etcd that is older was restored.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub store: Option<crate::StoreMark>,
+    /// The last term in the store's history at that state: see [`crate::History`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub store_term: Option<crate::TermId>,
+    /// Whether the executor reads nothing because the store went back, in the generation of that state.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub store_went_back: bool,
     /// Why, for people: the exit status, the last lines of console.log, the engine's refusal.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub message: String,
+}
+
+impl Report {
+    /// What the executor saw of the store, where it saw it.
+    pub fn sighting(&self) -> Option<crate::Sighting> {
+        let mark = self.store?;
+        Some(crate::Sighting { mark, term: self.store_term, went_back: self.store_went_back })
+    }
 }
 
 /// How the message of a member begins that serves, and cannot write to its disk: it refuses writes, or loses them

@@ -18,6 +18,8 @@ pub const EVENTS: &str = "/overlord/events/";
 pub const FRAMEWORK: &str = "/overlord/framework";
 /// How often a person accepted an etcd that was restored from an older backup: a number, 0 when it is not there.
 pub const GENERATION: &str = "/overlord/generation";
+/// In which terms the store was led: what tells it from an older backup of itself.
+pub const HISTORY: &str = "/overlord/history";
 /// The leading controller, bound to its lease.
 pub const LEADER: &str = "/overlord/leader";
 /// The controllers that run, each bound to its own lease.

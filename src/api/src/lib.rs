@@ -11,6 +11,7 @@ mod documents;
 mod event;
 mod fault;
 mod fields;
+mod history;
 mod info;
 mod installed;
 pub mod keys;
@@ -34,10 +35,11 @@ mod value;
 
 pub use address::{Address, AddressError};
 pub use change::check_change;
-pub use controller::{MesosStanding, MesosState, Registration, Role, Standing};
+pub use controller::{MesosStanding, MesosState, Registration, Role, Standing, StoreWentBack};
 pub use event::{EVENT_TTL_HOURS, Event, EventLevel, MAX_EVENTS};
 pub use fault::{Fault, RuleFault, Rules};
 pub use fields::API_VERSION;
+pub use history::{History, KEPT_TERMS, Sighting, Term, TermId, TermIdError};
 pub use info::{
     DISK_TROUBLE, Desired, INFO_VERSION, Info, MAX_REPORT, NUDGE, Observed, Refusal, Report, SPEAK, State,
 };

@@ -27,6 +27,8 @@ pub(crate) const fn blank() -> Report {
         emptied: 0,
         config_refused: None,
         store: None,
+        store_term: None,
+        store_went_back: false,
         message: String::new(),
     }
 }

@@ -7,7 +7,7 @@ use std::{collections::BTreeMap, pin::pin, sync::Arc, time::Duration};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use bytes::Bytes;
 use futures::{FutureExt as _, StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
-use overlord_api::{Address, ClusterName, NUDGE, SPEAK, StoreMark};
+use overlord_api::{Address, ClusterName, NUDGE, SPEAK, Sighting, StoreMark};
 use overlord_mesos::{
     ExecutorEnv, ExecutorEvent, ExecutorHandle, ExecutorTransport, executor,
     v1::{TaskId, TaskInfo},
@@ -275,7 +275,11 @@ impl Hands {
     fn report(&self, task_id: &str, status: &Status) {
         let mut status = status.clone();
         // Not a reason to report, but told whenever there is one.
-        status.report.store = self.instances.store_mark();
+        if let Some(Sighting { mark, term, went_back }) = self.instances.seen() {
+            status.report.store = Some(mark);
+            status.report.store_term = term;
+            status.report.store_went_back = went_back;
+        }
         let Status { state, report } = &status;
         tracing::info!(state = %state, instance = %report.state, message = report.message, "report");
         let data = Bytes::from(status.data());

@@ -7,7 +7,7 @@ use clap::{ArgMatches, CommandFactory as _, FromArgMatches as _, Parser, Subcomm
 use crate::{
     commands::{
         apply, backup, completion, config, controller, delete, describe, endpoints, executor, get, restore,
-        sandbox, supervise, task, validate, version,
+        sandbox, store, supervise, task, validate, version,
     },
     failure::Failure,
     logging::{self, LogFormat},
@@ -56,6 +56,8 @@ enum Command {
     Backup(backup::Args),
     /// Bring back from a backup what etcd does not have any more (no controller may lead)
     Restore(restore::Args),
+    /// Tell whether etcd is believed; accept one that was restored from an older backup
+    Store(store::Args),
     /// Run a whole system on this machine: etcd, a model of Mesos, a controller
     Sandbox(Box<sandbox::Args>),
     /// Run a controller
@@ -112,6 +114,7 @@ fn dispatch(cli: Cli, matches: &ArgMatches) -> Result<(), Failure> {
         Command::Endpoints(args) => client(&log, endpoints::run(args)),
         Command::Delete(args) => client(&log, delete::run(args)),
         Command::Task(args) => client(&log, task::run(args)),
+        Command::Store(args) => client(&log, store::run(args)),
         Command::Version(args) => client(&log, version::run(args)),
     }
 }
@@ -174,6 +177,8 @@ mod tests {
             "overlord task restart orders --outdated",
             "overlord backup overlord.backup --etcd http://10.0.0.1:2379",
             "overlord restore overlord.backup --dry-run --cluster orders --cluster pages",
+            "overlord store status -o json",
+            "overlord store accept --yes",
             "overlord config show --mesos m:5050 --log-level debug",
             "overlord controller --config x.toml",
             "overlord sandbox --dir d --agents 3 --apply examples --wait-ready",
@@ -189,6 +194,7 @@ mod tests {
             "overlord delete orders",
             "overlord apply",
             "overlord task restart orders",
+            "overlord store",
         ] {
             assert!(Cli::try_parse_from(line.split(' ')).is_err(), "{line}");
         }

@@ -5,7 +5,9 @@ use std::{collections::VecDeque, time::Duration};
 use overlord_api::Task;
 use overlord_server::{
     REQUESTED_BY, WARNING,
-    view::{ApplyView, DeleteView, ErrorBody, ErrorView, TaskPatch, TaskView, WatchLine},
+    view::{
+        ApplyView, DeleteView, ErrorBody, ErrorView, StoreAccept, StoreView, TaskPatch, TaskView, WatchLine,
+    },
 };
 use reqwest::{Method, RequestBuilder, Response};
 use serde::de::DeserializeOwned;
@@ -105,6 +107,10 @@ impl Client {
 
     pub(crate) async fn patch_task(&self, id: &str, patch: TaskPatch) -> Result<TaskView, Refusal> {
         self.ask(self.request(Method::PATCH, &format!("/v1/tasks/{}", segment(id))).json(&patch)).await
+    }
+
+    pub(crate) async fn accept_store(&self, wish: StoreAccept) -> Result<StoreView, Refusal> {
+        self.ask(self.request(Method::POST, "/v1/store/accept").json(&wish)).await
     }
 
     /// Opens a watch.

@@ -37,7 +37,7 @@ const PASSED_ON_BY: &str = "overlord-passed-on-by";
 pub const WARNING: &str = "overlord-warning";
 
 /// How long the leader may take to answer another controller.
-const PATIENCE: Duration = Duration::from_secs(3);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(3);
 
 /// The same for a probe, which is not waited for long itself.
 const PROBE_PATIENCE: Duration = Duration::from_secs(1);
@@ -118,7 +118,7 @@ pub(crate) async fn leader(
 }
 
 /// Asks the leader how it stands.
-async fn ask(leader: &Leader, id: &str, patience: Duration) -> Result<Standing, ApiError> {
+pub(crate) async fn ask(leader: &Leader, id: &str, patience: Duration) -> Result<Standing, ApiError> {
     let unreachable = |why: String| {
         ApiError::new(
             ErrorCode::LeaderUnreachable,

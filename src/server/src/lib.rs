@@ -10,6 +10,7 @@ mod extract;
 mod program;
 mod read;
 mod router;
+mod store;
 mod tasks;
 pub mod view;
 mod watch;

@@ -24,7 +24,7 @@ use crate::{
     controllers,
     error::ApiError,
     extract::WatchQuery,
-    program, tasks,
+    program, store, tasks,
     view::{ErrorCode, ListView, VersionView},
     watch,
 };
@@ -47,6 +47,8 @@ pub fn router(state: ApiState) -> Router {
         .layer(middleware::from_fn_with_state(state.clone(), controllers::warn))
         .route("/controllers", get(controllers::list))
         .route("/leader", get(controllers::leader))
+        .route("/store", get(store::get))
+        .route("/store/accept", post(store::accept))
         .route("/executor/{sha256}/overlord", get(program::get));
     Router::new()
         .nest("/v1", v1)

@@ -3,7 +3,7 @@
 
 use jiff::Timestamp;
 use overlord_api::{
-    Address, Event, Info, Kind, Record, Revision, Role, Status, Task, TaskDesired, TaskStatus,
+    Address, Event, Info, Kind, Record, Revision, Role, Status, StoreWentBack, Task, TaskDesired, TaskStatus,
 };
 use serde::{Deserialize, Serialize};
 
@@ -256,6 +256,34 @@ pub struct ControllerView {
     /// Why its entry cannot be read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
+}
+
+/// The store as the controllers believe it or not.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct StoreView {
+    /// How often a store that went back was accepted by a person.
+    pub generation: u64,
+    /// How far it is.
+    pub revision: i64,
+    /// That it is not believed now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub went_back: Option<StoreWentBack>,
+    /// The generation as which it can be accepted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_generation: Option<u64>,
+    /// Clusters that have a spec in it.
+    pub declared: Vec<String>,
+    /// Clusters that are recorded in it, and have no spec: once it is accepted they are deleted, unless they are protected.
+    pub undeclared: Vec<String>,
+}
+
+/// The body with which a store is accepted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct StoreAccept {
+    /// [`StoreView::next_generation`]: what was looked at is what is accepted.
+    pub generation: u64,
 }
 
 /// The body of every answer that is no success.

@@ -2,7 +2,6 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "helpers of tests")]
 
 use std::{
-    collections::BTreeMap,
     net::SocketAddr,
     sync::{Arc, Mutex},
     time::Duration,
@@ -10,31 +9,19 @@ use std::{
 
 use jiff::Timestamp;
 use overlord_api::{
-    InstalledRules, Kind, Leader, MesosStanding, MesosState, Registration, Role, RuleFault, Rules, Standing,
-    keys,
+    Leader, MesosStanding, MesosState, Registration, Role, Standing, StoreMark, StoreWentBack, keys,
 };
 use overlord_reconcile::SystemClock;
 use overlord_server::{
-    ApiState, WARNING, router, serve,
-    view::{ControllerView, ErrorBody, ErrorCode, ListView, ReadyView},
+    WARNING, router, serve,
+    view::{ControllerView, ErrorBody, ErrorCode, ListView, ReadyView, StoreAccept, StoreView},
 };
 use overlord_store::{MemoryStore, Store, Txn};
-use prometheus_client::registry::Registry;
 use reqwest::{Response, StatusCode};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-struct NoRules;
-
-impl Rules for NoRules {
-    fn version(&self, _: overlord_api::Engine, _: &str) -> Result<(), RuleFault> {
-        Ok(())
-    }
-
-    fn directive(&self, _: Kind, _: &str, _: &str, _: &str) -> Result<(), RuleFault> {
-        Ok(())
-    }
-}
+mod common;
 
 /// One etcd, and controllers that say of themselves what the test wants.
 struct World {
@@ -76,17 +63,11 @@ impl World {
             leader: None,
             no_leader_since: None,
             mesos: None,
+            store_went_back: None,
         }));
         let told = Arc::clone(&standing);
-        let state = ApiState::new(
-            self.store.clone(),
-            Arc::new(InstalledRules::new(Arc::new(NoRules), BTreeMap::new(), Kind::ALL)),
-            Arc::new(|| Timestamp::UNIX_EPOCH),
-            BTreeMap::new(),
-            Arc::new(Registry::default()),
-            self.shutdown.clone(),
-        )
-        .with_standing(Arc::new(move || told.lock().unwrap().clone()));
+        let state = common::state(self.store.clone(), self.shutdown.clone())
+            .with_standing(Arc::new(move || told.lock().unwrap().clone()));
         let listener = TcpListener::bind(SocketAddr::from(([127, 0, 0, 1], 0))).await.unwrap();
         let base = format!("http://{}", listener.local_addr().unwrap());
         self.serving.spawn(serve(listener, router(state), self.shutdown.clone()));
@@ -231,4 +212,49 @@ async fn answers_carry_a_warning_while_nobody_leads() {
     follower.change(|standing| standing.no_leader_since = Some(Timestamp::UNIX_EPOCH));
     let warning = warned(&world.get(&follower, "/v1/clusters").await).unwrap();
     assert!(warning.starts_with("no controller leads since 1970-01-01T00:00:00Z"), "{warning}");
+}
+
+async fn accept(world: &World, of: &Controller, generation: u64) -> Result<StoreView, ErrorBody> {
+    let request = world.http.post(format!("{}/v1/store/accept", of.base));
+    let response = request.json(&StoreAccept { generation }).send().await.unwrap();
+    if response.status().is_success() {
+        Ok(response.json().await.unwrap())
+    } else {
+        Err(response.json().await.unwrap())
+    }
+}
+
+#[tokio::test]
+async fn a_store_that_went_back_is_shown_by_every_controller_and_accepted_once() {
+    let mut world = World::new();
+    let (leader, follower) = (world.controller("leader").await, world.controller("follower").await);
+    world.leads(&leader).await;
+    for key in
+        ["/overlord/config/orders", "/overlord/clusters/orders/record", "/overlord/clusters/late/record"]
+    {
+        world.put(key, b"{}".to_vec()).await;
+    }
+    let view = async |of| world.get(of, "/v1/store").await.json::<StoreView>().await.unwrap();
+    assert_eq!(view(&leader).await.went_back, None);
+    let refused = accept(&world, &leader, 1).await.unwrap_err().error;
+    assert_eq!(refused.code, ErrorCode::Conflict);
+    assert!(refused.message.contains("nothing to accept"), "{refused:?}");
+
+    let mark = |revision| StoreMark { generation: 0, revision };
+    let back = StoreWentBack { known: mark(900), found: mark(9) };
+    leader.change(|standing| standing.store_went_back = Some(back));
+    for of in [&leader, &follower] {
+        let seen = view(of).await;
+        assert_eq!((seen.went_back, seen.next_generation), (Some(back), Some(1)));
+        assert_eq!((seen.declared, seen.undeclared), (vec!["orders".to_owned()], vec!["late".to_owned()]));
+    }
+    let refused = accept(&world, &follower, 2).await.unwrap_err().error;
+    assert_eq!(refused.code, ErrorCode::Conflict);
+    let accepted = accept(&world, &follower, 1).await.unwrap();
+    assert_eq!(accepted.generation, 1);
+    let value = world.store.get(keys::GENERATION).await.unwrap();
+    assert_eq!(&*value.entries[0].value, b"1");
+    // The controllers look in a moment.
+    let refused = accept(&world, &leader, 1).await.unwrap_err().error;
+    assert!(refused.message.contains("already"), "{refused:?}");
 }

@@ -1,30 +1,16 @@
 //! The binary that agents fetch, over real sockets.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "helpers of tests")]
 
-use std::{collections::BTreeMap, path::Path, sync::Arc};
+use std::{path::Path, sync::Arc};
 
-use jiff::Timestamp;
-use overlord_api::{InstalledRules, Kind, RuleFault, Rules};
 use overlord_reconcile::SystemClock;
-use overlord_server::{ApiConfig, ApiState, Program, router, serve};
+use overlord_server::{ApiConfig, Program, router, serve};
 use overlord_store::MemoryStore;
-use prometheus_client::registry::Registry;
 use reqwest::{Method, Response, StatusCode};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-/// Everything is fine.
-struct NoRules;
-
-impl Rules for NoRules {
-    fn version(&self, _: overlord_api::Engine, _: &str) -> Result<(), RuleFault> {
-        Ok(())
-    }
-
-    fn directive(&self, _: Kind, _: &str, _: &str, _: &str) -> Result<(), RuleFault> {
-        Ok(())
-    }
-}
+mod common;
 
 struct World {
     base: String,
@@ -35,16 +21,8 @@ struct World {
 impl World {
     async fn new(program: Option<Arc<Program>>, config: ApiConfig) -> Self {
         let shutdown = CancellationToken::new();
-        let state = ApiState::new(
-            Arc::new(MemoryStore::new(Arc::new(SystemClock::new()))),
-            Arc::new(InstalledRules::new(Arc::new(NoRules), BTreeMap::new(), Kind::ALL)),
-            Arc::new(|| Timestamp::UNIX_EPOCH),
-            BTreeMap::new(),
-            Arc::new(Registry::default()),
-            shutdown.clone(),
-        )
-        .with_config(config)
-        .with_program(program);
+        let store = Arc::new(MemoryStore::new(Arc::new(SystemClock::new())));
+        let state = common::state(store, shutdown.clone()).with_config(config).with_program(program);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let base = format!("http://{}", listener.local_addr().unwrap());
         let mut serving = tokio::task::JoinSet::new();

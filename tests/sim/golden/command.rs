@@ -36,6 +36,8 @@ pub(crate) enum Etcd {
     Slow(Duration, Duration),
     WithoutQuorum(Duration),
     LateWrites(Duration, Duration),
+    /// It tells late of what changes.
+    LateNews(Duration, Duration),
     Compacted,
     LosesLease,
     Snapshot,
@@ -54,6 +56,8 @@ pub(crate) enum Mesos {
     DropsKills(u32),
     LosesUpdates(u32),
     DoublesUpdates(u32),
+    /// Of so many tasks that say that they run it says itself that they ended, though they go on.
+    FalseEnds(u32),
     DelaysUpdates(Duration, Duration),
 }
 
@@ -92,6 +96,8 @@ pub(crate) enum Expect {
     Hosts(u32, String),
     /// `expect orders whole`: its nodes say of each other what the spec says of them.
     Whole(String),
+    /// `expect orders knows its own only`: no node of it knows one that is none of its members.
+    Knows(String),
     /// `expect orders/0 is a master`, or a replica.
     Role(String, u32, bool),
     /// `expect no offers held`
@@ -142,7 +148,7 @@ pub(crate) enum Command {
     /// By hand, past the API: any key.
     Write(String, String),
     Remove(String),
-    /// `replace "a" with "b" in KEY`, by hand.
+    /// `replace 'version':1 with 'version':2 in KEY`, by hand.
     Replace {
         from: String,
         to: String,
@@ -179,5 +185,7 @@ pub(crate) enum Command {
     NoWrites(Duration),
     /// From here on so many of the cluster's processes serve at least.
     Always(u32, String),
+    /// From here on no master of the cluster is ended while a replica of it could take over.
+    HandsOver(String),
     Events(String, Vec<EventLine>),
 }

@@ -3,6 +3,7 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use overlord_api::{Truth, keys};
+use overlord_engines::cluster::NodeId;
 
 use super::{
     command::Expect,
@@ -36,6 +37,7 @@ impl Player<'_> {
     }
 
     /// What is in place of what is expected.
+    #[expect(clippy::too_many_lines, reason = "one arm an expectation: read as a table")]
     fn holds(&self, expect: &Expect, view: &View) -> Result<(), String> {
         match expect {
             Expect::Phase(name, wanted) => {
@@ -76,6 +78,17 @@ impl Player<'_> {
                 let mut missing = Vec::new();
                 crate::cluster::missing(&self.world.hosts, view, &pool, &mut missing);
                 must(missing.is_empty(), || missing.join("; "))
+            }
+            Expect::Knows(name) => {
+                let nodes = crate::cluster::nodes(&self.world.hosts);
+                let own: Vec<_> = self
+                    .processes(name)
+                    .iter()
+                    .filter_map(|seen| nodes.get(&seen.instance.address))
+                    .collect();
+                let is_own = |id: &NodeId| own.iter().any(|node| node.id == *id);
+                let stranger = own.iter().find_map(|node| node.knows.iter().find(|id| !is_own(id)));
+                must(stranger.is_none(), || format!("{stranger:?} is no member of {name}, and known to it"))
             }
             Expect::Role(name, member, master) => {
                 let address = self.process(name, *member)?.instance.address;

@@ -29,7 +29,9 @@ pub(crate) fn read(words: &mut Words, block: &mut Block<'_>) -> Result<Command, 
             words.these("with")?;
             let to = words.word("what comes in its place")?;
             words.these("in")?;
-            Command::Replace { from, to, key: words.word("a key")? }
+            // Values are JSON, and words cannot hold quotation marks.
+            let quoted = |text: String| text.replace('\'', "\"");
+            Command::Replace { from: quoted(from), to: quoted(to), key: words.word("a key")? }
         }
         "request" => {
             let kind = words.word("a kind of task, such as restart")?;
@@ -110,6 +112,10 @@ pub(crate) fn read(words: &mut Words, block: &mut Block<'_>) -> Result<Command, 
         "controller" => Command::Controller(controller(words)?),
         "wait" => Command::Wait(words.time()?),
         "remember" => Command::Remember(words.word("the cluster's name")?),
+        "always" if words.takes("hand") => {
+            words.these("over in")?;
+            Command::HandsOver(words.word("the cluster's name")?)
+        }
         "always" => {
             let number = words.number()?;
             words.these("of")?;
@@ -154,7 +160,7 @@ fn agent(words: &mut Words) -> Result<Agent, Fault> {
 }
 
 fn etcd(words: &mut Words) -> Result<Etcd, Fault> {
-    let all = "down, slow, without, late, compacted, loses, snapshot, restored, full or room";
+    let all = "down, slow, without, late, tells, compacted, loses, snapshot, restored, full or room";
     let start = words.clone();
     Ok(match words.word(all)?.as_str() {
         "down" => Etcd::Down(words.lasting()?),
@@ -164,6 +170,10 @@ fn etcd(words: &mut Words) -> Result<Etcd, Fault> {
             Etcd::WithoutQuorum(words.lasting()?)
         }
         "late" => Etcd::LateWrites(words.time()?, words.lasting()?),
+        "tells" => {
+            words.these("late")?;
+            Etcd::LateNews(words.time()?, words.lasting()?)
+        }
         "compacted" => Etcd::Compacted,
         "loses" => {
             words.these("the lease")?;
@@ -178,7 +188,7 @@ fn etcd(words: &mut Words) -> Result<Etcd, Fault> {
 }
 
 fn mesos(words: &mut Words) -> Result<Mesos, Fault> {
-    let all = "breaks, fails, slow, takes, drops, loses, doubles or delays";
+    let all = "breaks, fails, slow, takes, drops, loses, doubles, tells or delays";
     let start = words.clone();
     Ok(match words.word(all)?.as_str() {
         "breaks" => Mesos::Breaks,
@@ -206,6 +216,11 @@ fn mesos(words: &mut Words) -> Result<Mesos, Fault> {
             let number = words.number()?;
             words.these("updates")?;
             Mesos::DoublesUpdates(number)
+        }
+        "tells" => {
+            let number = words.number()?;
+            words.these("false ends")?;
+            Mesos::FalseEnds(number)
         }
         "delays" => {
             words.these("updates")?;
@@ -361,12 +376,13 @@ fn whom(words: &mut Words, start: &Words, all: &str) -> Result<Expect, Fault> {
         None => (name, None),
     };
     let what = words.clone();
-    match (words.word("is, restarted, moved, whole or as")?.as_str(), member) {
+    match (words.word("is, restarted, moved, whole, knows or as")?.as_str(), member) {
         ("as", member) => {
             words.these("remembered")?;
             Ok(Expect::Same(cluster, member))
         }
         ("whole", None) => Ok(Expect::Whole(cluster)),
+        ("knows", None) => words.these("its own only").map(|()| Expect::Knows(cluster)),
         ("is", Some(member)) if words.takes("a") => {
             let master = words.read("master or replica", |word| match word {
                 "master" => Some(true),

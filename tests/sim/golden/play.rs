@@ -10,7 +10,7 @@ use overlord_api::{ClusterName, Task, TaskDesired, TaskKind, keys};
 use overlord_store::{Snapshot, Txn};
 
 use super::{
-    command::{Agent, Command, Control, Etcd, EventLine, Mesos, Trouble},
+    command::{Agent, Command, Control, Etcd, EventLine, Expect, Mesos, Trouble},
     events::{Events, difference, print},
     script::Script,
     spec,
@@ -29,6 +29,12 @@ const LOOKS: [(Duration, Duration); 2] = [
 ];
 const RARE_LOOKS: Duration = Duration::from_secs(20);
 
+/// So often users write some keys when a cluster is whole: there is something to lose.
+const WRITES: u32 = 15;
+
+/// A controller that was stopped and goes on needs a moment to find out that another one leads.
+const RIVALRY: Duration = Duration::from_secs(3);
+
 /// A script that is being played.
 pub(crate) struct Player<'w> {
     pub(super) world: &'w mut World,
@@ -44,6 +50,8 @@ pub(crate) struct Player<'w> {
     /// Mesos tasks that were ever there.
     launched: BTreeSet<String>,
     snapshot: Option<Snapshot>,
+    /// Since when two controllers lead.
+    rivals_since: Option<Duration>,
     /// The number of writes up to which the store was looked at: without another one nothing is new.
     looked_at: Option<u64>,
     /// Whether what happened is printed, to help writing.
@@ -78,6 +86,7 @@ impl<'w> Player<'w> {
             events: Events::default(),
             launched: BTreeSet::new(),
             snapshot: None,
+            rivals_since: None,
             looked_at: None,
             aloud,
         }
@@ -93,6 +102,7 @@ impl<'w> Player<'w> {
         Ok(())
     }
 
+    #[expect(clippy::too_many_lines, reason = "one arm a command: read as a table")]
     async fn carry_out(&mut self, command: &Command) -> Result<(), String> {
         match command {
             Command::Apply { kind, cluster, settings } => {
@@ -177,7 +187,21 @@ impl<'w> Player<'w> {
                 self.standing.push((*number, cluster.clone()));
                 Ok(())
             }
-            Command::Expect(expect, within) => self.await_it(expect, *within).await,
+            Command::HandsOver(cluster) => {
+                self.world.hosts.demand_hand_over(cluster);
+                Ok(())
+            }
+            Command::Expect(expect, within) => {
+                self.await_it(expect, *within).await?;
+                if !matches!(expect, Expect::Whole(_)) {
+                    return Ok(());
+                }
+                let lost = self.world.users.lost().into_iter().next();
+                for _ in 0..WRITES {
+                    self.world.users.write().await;
+                }
+                lost.map_or(Ok(()), Err)
+            }
             Command::NoLaunch(time) => self.launches(0, *time).await,
             Command::AtMost(number, time) => self.launches(*number as usize, *time).await,
             Command::NoWrites(time) => {
@@ -357,6 +381,7 @@ impl<'w> Player<'w> {
             Etcd::Slow(slowest, time) => world.slow_store(*slowest, *time),
             Etcd::WithoutQuorum(time) => world.lose_quorum(*time),
             Etcd::LateWrites(late, time) => world.hold_writes(*late, *time),
+            Etcd::LateNews(late, time) => world.hold_news(*late, *time),
             Etcd::Compacted => world.compact().await,
             Etcd::LosesLease => {
                 if !world.lose_lease().await {
@@ -387,6 +412,12 @@ impl<'w> Player<'w> {
             Mesos::DropsKills(number) => world.drop_kills(*number),
             Mesos::LosesUpdates(number) => world.disturb_updates(*number, false),
             Mesos::DoublesUpdates(number) => world.disturb_updates(*number, true),
+            Mesos::FalseEnds(number) => {
+                world
+                    .trace
+                    .line(format!("the master tells of {number} tasks that they ended, which is not so"));
+                world.net.set_false_ends(*number);
+            }
             Mesos::DelaysUpdates(delay, time) => world.delay_updates(*delay, *time),
         }
     }
@@ -426,6 +457,12 @@ impl<'w> Player<'w> {
     async fn look(&mut self) -> Result<(), String> {
         if let Some(violation) = self.world.trace.violated() {
             return Err(violation);
+        }
+        let (now, leaders) = (self.world.trace.now(), self.world.leaders());
+        self.rivals_since = if leaders.len() > 1 { self.rivals_since.or(Some(now)) } else { None };
+        if self.rivals_since.is_some_and(|since| now.saturating_sub(since) > RIVALRY) {
+            let names: Vec<String> = leaders.iter().map(ToString::to_string).collect();
+            return Err(format!("two leaders at once: {}", names.join(" and ")));
         }
         let writes = self.world.writes();
         if self.looked_at == Some(writes) {

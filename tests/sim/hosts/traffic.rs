@@ -3,7 +3,7 @@
 use std::{net::IpAddr, time::Duration};
 
 use overlord_api::Address;
-use overlord_tests::model::redis::{NoConnection, Outcome};
+use overlord_tests::model::redis::{Keys, NoConnection, Outcome, Pid};
 use tokio::time::sleep;
 
 use super::{Client, ELSEWHERE, Hosts, Inner, REFUSED, Served};
@@ -87,6 +87,7 @@ impl Hosts {
             self.check_order(inner, client.pid, &words);
             match inner.redis.command(now, id, &words) {
                 Outcome::Reply(bytes) => {
+                    self.check_fence(inner, client.pid, id, &words);
                     if let (Some((name, value)), Some(process)) = (set, inner.processes.get_mut(&client.pid))
                         && bytes.starts_with(b"+")
                     {
@@ -100,10 +101,18 @@ impl Hosts {
         })
     }
 
+    /// What the process holds to which a connection leads.
+    pub(crate) fn keys_behind(&self, client: &Client) -> Option<Keys> {
+        self.lock().redis.process(Pid(client.pid)).map(|view| view.keys.clone())
+    }
+
     /// Closes a connection.
     pub(crate) fn hang_up(&self, client: &Client) {
         if let Some(id) = client.redis {
-            self.change(|inner, now| inner.redis.disconnect(now, id));
+            self.change(|inner, now| {
+                inner.duties.forget(id);
+                inner.redis.disconnect(now, id);
+            });
         }
     }
 }

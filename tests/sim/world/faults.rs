@@ -180,6 +180,16 @@ impl World {
         });
     }
 
+    /// For a while the store tells late of what changes.
+    pub(crate) fn hold_news(&self, late: Duration, time: Duration) {
+        self.trace.line(format!("for {time:?} the store tells {late:?} late of what changes"));
+        self.net.set_late_news(late);
+        let net = self.net.clone();
+        self.later(time, "the store tells at once again".to_owned(), move || {
+            net.set_late_news(Duration::ZERO);
+        });
+    }
+
     /// An operator drains an agent, and lets it be used again after a while. Whether it was there.
     pub(crate) fn drain_agent(&mut self, number: u8, time: Duration) -> bool {
         if !self.is_there(number) || !self.mesos.drain(&agent_name(number), Some(Duration::from_secs(20))) {

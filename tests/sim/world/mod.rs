@@ -111,10 +111,12 @@ fn agents() -> Vec<AgentConfig> {
 }
 
 fn settings(who: Who, lease: Duration) -> Settings {
-    let versions = |version: &str| BTreeMap::from([(version.to_owned(), Binary::Preinstalled)]);
-    let engines = [(Engine::Redis, "7.0.15"), (Engine::Memcache, "1.6.18")];
-    let catalogue =
-        Catalogue { engines: engines.map(|(engine, version)| (engine, versions(version))).into() };
+    let preinstalled = |versions: &[&str]| -> BTreeMap<String, Binary> {
+        versions.iter().map(|version| ((*version).to_owned(), Binary::Preinstalled)).collect()
+    };
+    let engines =
+        [(Engine::Redis, preinstalled(&["6.2.14", "7.0.15"])), (Engine::Memcache, preinstalled(&["1.6.18"]))];
+    let catalogue = Catalogue { engines: engines.into() };
     let executor = Executor {
         program: Program::Installed("/usr/bin/overlord".to_owned()),
         etcd: vec!["http://10.0.0.100:2379".to_owned()],

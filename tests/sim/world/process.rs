@@ -3,7 +3,8 @@
 use std::{sync::Arc, time::Duration};
 
 use jiff::SignedDuration;
-use overlord_controllers::Controllers;
+use overlord_api::Role;
+use overlord_controllers::{Controllers, Post};
 use overlord_reconcile::Clock;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -22,6 +23,7 @@ pub(crate) struct Process {
     task: JoinSet<()>,
     shutdown: CancellationToken,
     clock: Arc<OwnClock>,
+    post: Post,
 }
 
 impl World {
@@ -84,7 +86,7 @@ impl World {
             Arc::clone(&clock) as Arc<dyn Clock>,
             seed,
         );
-        let shutdown = CancellationToken::new();
+        let (shutdown, post) = (CancellationToken::new(), controllers.post());
         let (token, trace) = (shutdown.clone(), self.trace.clone());
         let mut task = JoinSet::new();
         let abort = task.spawn(async move {
@@ -94,8 +96,8 @@ impl World {
                 trace.violation(format!("{who} gave up: {ended:?}"));
             }
         });
-        self.effects.register(who, abort);
-        self.controllers.push(Process { who, task, shutdown, clock });
+        self.effects.register(who, abort, shutdown.clone());
+        self.controllers.push(Process { who, task, shutdown, clock, post });
     }
 
     /// `kill -9` of the oldest controller: nothing is given back, what is on its way still arrives. Whether one
@@ -109,6 +111,8 @@ impl World {
         self.trace.line(format!("{} crashes", process.who));
         self.gates.shut(process.who);
         process.task.shutdown().await;
+        // The tasks it began would go on without it: nothing of them passes the gate, and they end now.
+        process.shutdown.cancel();
         true
     }
 
@@ -123,6 +127,15 @@ impl World {
         process.shutdown.cancel();
         while process.task.join_next().await.is_some() {}
         true
+    }
+
+    /// Those that believe that they lead, but for those that are stopped and believe nothing.
+    pub(crate) fn leaders(&self) -> Vec<Who> {
+        let awake = self.controllers.iter().filter(|process| !self.gates.is_held(process.who));
+        awake
+            .filter(|process| process.post.standing().role == Role::Leader)
+            .map(|process| process.who)
+            .collect()
     }
 
     /// The process that leads, or the oldest one.

@@ -40,10 +40,14 @@ struct Term<'a> {
 /// Whether only a leader writes that key.
 fn is_leaders(key: &str) -> bool {
     let of_task = || key.starts_with("/overlord/task/") && key.ends_with("/status");
-    ["/overlord/clusters/", "/overlord/quarantine/", "/overlord/events/", "/overlord/framework"]
-        .iter()
-        .any(|prefix| key.starts_with(prefix))
-        || of_task()
+    let keys = [
+        "/overlord/clusters/",
+        "/overlord/quarantine/",
+        "/overlord/events/",
+        "/overlord/framework",
+        "/overlord/history",
+    ];
+    keys.iter().any(|prefix| key.starts_with(prefix)) || of_task()
 }
 
 /// Whether a key goes with its lease too, and not only by somebody's hand.

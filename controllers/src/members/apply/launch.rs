@@ -9,7 +9,7 @@ use futures::{StreamExt as _, stream};
 use overlord_api::{
     Address, Desired, EventLevel, INFO_VERSION, Info, Kind, Observed, Record, Spec, State, keys,
 };
-use overlord_engines::cluster::{NodeId, Seed};
+use overlord_engines::cluster::Seed;
 use overlord_mesos::{
     CallError, resources,
     v1::{AgentId, Source, TaskId, TaskState, TaskStatus, scheduler::Operation},
@@ -25,12 +25,13 @@ use crate::{
     launcher::{Grant, Group, Wanted},
     ledger::{Batch, Expect, LedgerError, Seen},
     members::{
+        confs::render,
         observed::Instance,
-        plan::{cause, render},
+        plan::cause,
         step::{Launch, Place},
     },
     mesos_task::Launching,
-    redis_cluster::{seed, shape_of, shard_of},
+    redis_cluster::{node_and_shard, seed, shape_of},
     settings::{EXECUTOR_CPU_MILLIS, EXECUTOR_MEMORY},
 };
 
@@ -348,16 +349,7 @@ impl Apply<'_> {
     /// These were surely not launched: that is stored as if Mesos had said it. It would be asked in vain when the agent
     /// is gone with its offers: "unknown" is no answer then. Who leads no more stores nothing.
     async fn drop_intents(&self, infos: &[Info], error: &CallError) {
-        let dropped = infos.iter().map(|info| TaskStatus {
-            task_id: TaskId::new(info.mesos_task_id.as_str()),
-            agent_id: Some(AgentId::new(info.agent_id.as_str())),
-            source: Some(Source::Master),
-            // What a master says of offers that are void.
-            reason: Some(String::from("REASON_INVALID_OFFERS")),
-            message: Some(format!("it was not launched: {error}")),
-            state: TaskState::Dropped,
-            ..TaskStatus::default()
-        });
+        let dropped = infos.iter().map(|info| not_launched(info, error));
         if let Err(error) = absorb(self.shared, dropped.collect()).await {
             tracing::warn!(cluster = %self.cluster, %error, "not stored that nothing was launched");
         }
@@ -389,13 +381,7 @@ impl Apply<'_> {
             Some(old) if old.info.incarnation == incarnation => old.info.launches.saturating_add(1),
             Some(_) | None => 0,
         };
-        let (node_id, shard) = match shape_of(self.spec) {
-            Some(shape) => {
-                let id = NodeId::derive(&record.uid, member, incarnation);
-                (Some(id.to_string()), Some(shard_of(shape, member)))
-            }
-            None => (None, (kind == Kind::Redis).then_some(member)),
-        };
+        let (node_id, shard) = node_and_shard(self.spec, &record.uid, member, incarnation);
         record.attempts = record.attempts.saturating_add(1);
         record.framework =
             self.shared.mesos.framework_id().map(|id| id.value).or_else(|| record.framework.take());
@@ -513,9 +499,43 @@ fn untangle(placements: &mut [&mut Placement], wishes: &BTreeMap<u32, Place>) {
     }
 }
 
+/// What a master says of offers that are void, said of an intent that was surely not sent.
+fn not_launched(info: &Info, error: &CallError) -> TaskStatus {
+    TaskStatus {
+        task_id: TaskId::new(info.mesos_task_id.as_str()),
+        agent_id: Some(AgentId::new(info.agent_id.as_str())),
+        source: Some(Source::Master),
+        reason: Some(String::from("REASON_INVALID_OFFERS")),
+        message: Some(format!("it was not launched: {error}")),
+        state: TaskState::Dropped,
+        ..TaskStatus::default()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{
+        fold::{Context, Folded, fold},
+        samples,
+    };
+
+    #[test]
+    fn an_intent_that_was_surely_not_sent_is_over_without_asking_and_counts_as_no_failure_of_the_member() {
+        let info = samples::info(0, State::Pending);
+        let offer = overlord_mesos::v1::OfferId::new("O1");
+        let said = not_launched(&info, &CallError::StaleOffer { offer });
+        // Its agent may be gone with its offers.
+        let context = Context { agent_registered: false, doubted: None, now: samples::at(1) };
+        let Folded::Changed(over, happening) = fold(&info, &said, context) else { panic!("{said:?}") };
+        assert_eq!((over.observed.state, over.observed.failures), (State::Failed, 0));
+        assert_eq!(
+            (over.observed.refused, over.observed.refusals),
+            (Some(overlord_api::Refusal::Dropped), 1)
+        );
+        assert!(over.observed.message.starts_with("it was not launched: "), "{}", over.observed.message);
+        assert_eq!(happening.map(|happening| happening.reason), Some("LaunchRefused"));
+    }
 
     fn address(host: u8) -> Address {
         Address::new([10, 0, 0, host].into(), 20_000)

@@ -2,16 +2,15 @@
 //! budget, stopped by a person's word or a refusal; one member that cannot go on does not stop the
 //! changes that do not depend on it.
 
-use overlord_api::{Address, ConditionType, OnFailure, REASON_CANARY, State};
+use overlord_api::{ConditionType, OnFailure, REASON_CANARY, State};
 use std::collections::BTreeSet;
 
-use overlord_engines::{ConfInput, ServerConf};
 use overlord_placement::cluster::Shape;
 
 use super::{Control, Planner};
 use crate::{
-    Known, digest,
-    members::{observed::Instance, step::Step},
+    Known,
+    members::{confs::render, observed::Instance, step::Step},
     redis_cluster::{shape_of, shard_of},
 };
 
@@ -97,9 +96,10 @@ impl<'a> Planner<'a> {
             return Standing::Anew("its executor was started with other settings");
         }
         // Validation renders first; a spec accepted by an older build may still fail here.
-        let Ok(text) = self.render(info.address(), info.bus_port) else { return Standing::Refused };
-        if instance.conf != Some(digest(text.as_bytes())) {
-            return Standing::Config(text);
+        let wanted = self.input.confs.digest(spec, info.address(), info.bus_port);
+        if wanted.is_none() || instance.conf != wanted {
+            let text = render(spec, info.address(), info.bus_port);
+            return text.map_or(Standing::Refused, Standing::Config);
         }
         if info.observed.config_refused == Some(info.desired.config) {
             return Standing::Refused;
@@ -120,11 +120,6 @@ impl<'a> Planner<'a> {
     pub(crate) fn is_to_be_restarted(&self, instance: &'a Instance) -> bool {
         matches!(self.input.control, Control::Run { .. })
             && matches!(self.standing(instance), Standing::Restart | Standing::Restarting | Standing::Anew(_))
-    }
-
-    /// The text that a member's process should have.
-    fn render(&self, address: Address, bus_port: Option<u16>) -> Result<String, overlord_engines::ConfError> {
-        render(self.input.spec, address, bus_port)
     }
 
     fn count(&mut self, standings: &[(&'a Instance, Standing)]) {
@@ -161,7 +156,7 @@ impl<'a> Planner<'a> {
         for (instance, standing) in standings {
             if let Standing::Refused = standing {
                 let info = &instance.info;
-                let said = match self.render(info.address(), info.bus_port) {
+                let said = match render(self.input.spec, info.address(), info.bus_port) {
                     Err(error) => error.to_string(),
                     Ok(_) => info.observed.message.clone(),
                 };
@@ -450,22 +445,4 @@ fn has_copies(spec: &overlord_api::Spec) -> bool {
 
 fn is_launch_of(step: &Step, member: u32) -> bool {
     matches!(step, Step::Launch(launch) if launch.member == member)
-}
-
-/// The text of an instance's process under a spec.
-pub(crate) fn render(
-    spec: &overlord_api::Spec,
-    address: Address,
-    bus_port: Option<u16>,
-) -> Result<String, overlord_engines::ConfError> {
-    let conf = ServerConf::render(&ConfInput {
-        kind: spec.shape.kind(),
-        version: &spec.version,
-        address,
-        bus_port,
-        resources: spec.resources,
-        config: &spec.config,
-        persistence: spec.persistence,
-    })?;
-    Ok(conf.as_str().to_owned())
 }

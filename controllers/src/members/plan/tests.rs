@@ -16,10 +16,11 @@ mod rules;
 mod unrecorded;
 
 use self::rules::check_rules;
-use super::{Control, Input, Plan, Sent, plan, render};
+use super::{Control, Input, Plan, Sent, plan};
 use crate::{
     Known, digest,
     members::{
+        confs::{Confs, render},
         observed::Instance,
         step::{Launch, Place, Step},
     },
@@ -77,6 +78,7 @@ impl World {
         let cluster = samples::cluster();
         plan(&Input {
             strangers: &self.strangers,
+            confs: &Confs::default(),
             template: "now",
             renew: self.renew,
             cluster: &cluster,

@@ -11,5 +11,6 @@ pub(crate) fn is_copied(key: &str) -> bool {
     !key.starts_with(keys::EVENTS)
         && !key.starts_with(keys::CONTROLLERS)
         && key != keys::GENERATION
+        && key != keys::HISTORY
         && Key::parse(key) != Key::Leader
 }

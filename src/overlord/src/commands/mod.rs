@@ -13,6 +13,7 @@ pub(crate) mod get;
 pub(crate) mod restore;
 pub(crate) mod sandbox;
 pub(crate) mod shards;
+pub(crate) mod store;
 pub(crate) mod supervise;
 pub(crate) mod task;
 pub(crate) mod validate;
