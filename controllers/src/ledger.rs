@@ -24,7 +24,7 @@ use crate::{
     identity::uid8,
     index::{ClusterIndex, RequestIndex, quarantines_on},
     members::observed::Instance,
-    memory::Memory,
+    memory::{Memory, Touched},
     tasks::Request,
 };
 
@@ -230,6 +230,30 @@ pub(crate) struct Seen<T> {
     pub(crate) revision: Revision,
 }
 
+/// A write on its way. As long as nobody knows what became of it, what it touched is not taken for somebody else's doing:
+/// it may have happened, or happen late.
+struct Unanswered<'a> {
+    memory: &'a Memory,
+    edits: Vec<Edit>,
+}
+
+impl Unanswered<'_> {
+    /// It was answered: its edits.
+    fn answered(mut self) -> Vec<Edit> {
+        std::mem::take(&mut self.edits)
+    }
+}
+
+impl Drop for Unanswered<'_> {
+    fn drop(&mut self) {
+        self.memory.doubt(self.edits.iter().filter_map(|edit| match edit.act {
+            Act::Nothing => None,
+            Act::Put(_) | Act::Delete => Some(Touched::Key(&edit.key)),
+            Act::DeletePrefix => Some(Touched::Below(&edit.key)),
+        }));
+    }
+}
+
 impl Ledger {
     /// Commits a batch under the fence and absorbs it.
     pub(crate) async fn commit(&self, batch: Batch) -> Result<Revision, LedgerError> {
@@ -247,10 +271,17 @@ impl Ledger {
                 Act::DeletePrefix => txn.delete_prefix(edit.key.clone()),
             };
         }
-        match self.store.commit(txn).await? {
+        // Also when whoever waits for the answer is dropped.
+        let unanswered = Unanswered { memory: &self.memory, edits: batch.edits };
+        let committed = self.store.commit(txn).await;
+        let edits = match &committed {
+            Ok(_) | Err(Error::Fenced(_)) => unanswered.answered(),
+            Err(_) => Vec::new(),
+        };
+        match committed? {
             Committed::No(_) => Err(LedgerError::Conflict),
             Committed::Yes(revision) => {
-                self.absorb(batch, revision);
+                self.absorb(edits, revision);
                 Ok(revision)
             }
         }
@@ -265,8 +296,8 @@ impl Ledger {
         }
     }
 
-    fn absorb(&self, batch: Batch, revision: Revision) {
-        for Edit { key, act, .. } in batch.edits {
+    fn absorb(&self, edits: Vec<Edit>, revision: Revision) {
+        for Edit { key, act, .. } in edits {
             match act {
                 Act::Nothing => {}
                 Act::Put(value) => {

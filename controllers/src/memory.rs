@@ -55,6 +55,14 @@ impl Good {
     }
 }
 
+/// What a write touches.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Touched<'k> {
+    Key(&'k str),
+    /// All keys that begin so.
+    Below(&'k str),
+}
+
 /// The last good values of a term, and which of them are not in etcd any more.
 #[derive(Debug, Default)]
 pub(crate) struct Memory {
@@ -106,6 +114,16 @@ impl Memory {
         let mut inner = lock(&self.inner);
         inner.lost.retain(|key| !key.starts_with(prefix));
         inner.good.retain(|key, _| !key.starts_with(prefix));
+    }
+
+    /// Keys that a write of our own may have changed, or may yet change: whatever they have next is believed.
+    pub(crate) fn doubt<'k>(&self, touched: impl IntoIterator<Item = Touched<'k>>) {
+        for touched in touched {
+            match touched {
+                Touched::Key(key) => self.forget(key),
+                Touched::Below(prefix) => self.forget_below(prefix),
+            }
+        }
     }
 
     /// The lost values below a prefix.
@@ -218,6 +236,25 @@ mod tests {
                 see(&memory, &key, None);
             }
             assert_eq!(lost(&memory), Vec::<String>::new());
+        }
+    }
+
+    #[test]
+    fn what_a_write_without_an_answer_removed_is_not_lost() {
+        let (key, value) = info(1);
+        for watch_first in [true, false] {
+            let memory = Memory::default();
+            see(&memory, &key, Some(&value));
+            if watch_first {
+                see(&memory, &key, None);
+            }
+            memory.doubt([Touched::Key(&key)]);
+            see(&memory, &key, None);
+            assert_eq!(lost(&memory), Vec::<String>::new());
+            // What is there next is good, and is missed again.
+            see(&memory, &key, Some(&value));
+            see(&memory, &key, None);
+            assert_eq!(lost(&memory), std::slice::from_ref(&key));
         }
     }
 

@@ -34,8 +34,8 @@ pub(crate) struct SimMachine {
     container: ContainerId,
     dialler: Dialler,
     connection: Connection,
-    /// What there was when the last probe found that it serves.
-    well: Mutex<Option<Looked>>,
+    /// How often something was started, and what there was when the last probe since then found that it serves.
+    well: Mutex<(u64, Option<Looked>)>,
 }
 
 impl SimMachine {
@@ -46,7 +46,7 @@ impl SimMachine {
         Self { hosts: hosts.clone(), container, connection, dialler, well: Mutex::default() }
     }
 
-    fn well(&self) -> MutexGuard<'_, Option<Looked>> {
+    fn well(&self) -> MutexGuard<'_, (u64, Option<Looked>)> {
         self.well.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -123,7 +123,10 @@ impl Machine for SimMachine {
     async fn start(&self, instance: &Instance) -> Result<Started, MachineError> {
         sleep(self.hosts.net.millis(1, 5)).await;
         self.connection.close().await;
-        *self.well() = None;
+        {
+            let mut well = self.well();
+            *well = (well.0 + 1, None);
+        }
         let dir = self.dir(instance);
         let conf = dir.server_conf().ok_or_else(|| no_directory("read"))?;
         set_stale_dump_aside(&dir, instance, &conf)?;
@@ -151,13 +154,18 @@ impl Machine for SimMachine {
 
     async fn probe(&self, instance: &Instance) -> Result<Health, NoAnswer> {
         // As long as nothing has changed, the next probe finds what the last one found: quiet hours cost nothing.
-        let before = *self.well();
+        let (start, before) = *self.well();
         if let Some(before) = before {
             self.hosts.changes(instance.address, before, SAME_FOR).await;
         }
         let look = self.hosts.look_of(instance.address);
         let health = self.connection.probe(instance).await;
-        *self.well() = health.as_ref().is_ok_and(|health| health.serving).then_some(look);
+        let mut well = self.well();
+        // One that was begun before the last start says nothing of what there is since.
+        if well.0 == start {
+            well.1 = health.as_ref().is_ok_and(|health| health.serving).then_some(look);
+        }
+        drop(well);
         health
     }
 

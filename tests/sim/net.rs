@@ -3,7 +3,10 @@
 
 use std::{
     collections::BTreeSet,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -25,6 +28,8 @@ struct Shared {
     /// The longest way of one request or answer, in milliseconds.
     slowest: u64,
     flights: Mutex<JoinSet<()>>,
+    /// Writes that are late, and not there yet.
+    late: AtomicU64,
     faults: Mutex<Faults>,
 }
 
@@ -73,7 +78,13 @@ impl Net {
         // Some worlds are quick, some slow.
         let slowest = [0, 2, 8, 40][rng.random_range(0..4)];
         let rng = Mutex::new(rng);
-        let shared = Shared { rng, slowest, flights: Mutex::default(), faults: Mutex::default() };
+        let shared = Shared {
+            rng,
+            slowest,
+            flights: Mutex::default(),
+            late: AtomicU64::new(0),
+            faults: Mutex::default(),
+        };
         Self { shared: Arc::new(shared) }
     }
 
@@ -150,6 +161,7 @@ impl Net {
         faults.store_loss > 0
             || faults.store_slowest > 0
             || faults.late_writes > 0
+            || self.shared.late.load(Ordering::Relaxed) > 0
             || faults.no_quorum
             || !faults.away.is_empty()
     }
@@ -168,6 +180,15 @@ impl Net {
     pub(crate) fn lateness(&self) -> Duration {
         let late = self.faults().late_writes;
         if late == 0 { Duration::ZERO } else { self.millis(late / 2, late) }
+    }
+
+    /// A late write is on its way, until [`Self::late_arrives`].
+    pub(crate) fn late_leaves(&self) {
+        self.shared.late.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn late_arrives(&self) {
+        self.shared.late.fetch_sub(1, Ordering::Relaxed);
     }
 
     /// How late the store tells of changes from now on; zero ends it.

@@ -135,6 +135,10 @@ impl Store for SimStore {
         // What it knows of its own leadership when it sends this.
         let term = oracles.term_of(who);
         let late = if writes && who != Who::User { self.net.lateness() } else { Duration::ZERO };
+        let net = self.net.clone();
+        if !late.is_zero() {
+            net.late_leaves();
+        }
         let commit = async move {
             sleep(late).await;
             oracles.look(Who::Time, None).await;
@@ -143,6 +147,9 @@ impl Store for SimStore {
                 oracles.refused(who, error);
             }
             oracles.look(who, term).await;
+            if !late.is_zero() {
+                net.late_arrives();
+            }
             effects.end(effect, who, "a write to the store").await;
             answer
         };

@@ -8,7 +8,11 @@ use std::{
 };
 
 use clap::ArgMatches;
-use overlord_api::{ClusterName, Leader, keys, read_value};
+use overlord_api::{
+    ClusterName, Leader, Record,
+    keys::{self, Key},
+    read_value,
+};
 use overlord_reconcile::{Clock as _, SystemClock};
 use overlord_store::{Committed, Compare, EtcdStore, Store as _, Txn};
 
@@ -57,8 +61,10 @@ pub(crate) fn run(args: Args, log: LogArgs, matches: &ArgMatches) -> Result<(), 
     let Args { file, dry_run, clusters, etcd } = args;
     // Before anything is written it is known to be whole.
     let mut backup = World::default();
+    let mut generation = 0;
     let mut reader = Reader::open(&file)?;
     while let Some(saved) = reader.next()? {
+        generation = generation.max(generation_of(&saved.key, &saved.value));
         backup.add(&saved.key, &saved.value);
     }
     let header = reader.header().clone();
@@ -80,6 +86,7 @@ pub(crate) fn run(args: Args, log: LogArgs, matches: &ArgMatches) -> Result<(), 
             return Ok(());
         }
         let written = write(&store, &file, &restore).await?;
+        accept(&store, generation).await?;
         output::print(&format!("{written} keys are restored{}\n", next(written)))
     })
 }
@@ -105,6 +112,42 @@ fn leads(who: &str) -> Failure {
         format!("{who} leads: nothing is restored under a controller that acts on what it sees"),
         "stop all controllers, wait for the lease to end, and try again; what runs goes on meanwhile",
     )
+}
+
+/// In which generation of the store a record was believed last.
+fn generation_of(key: &str, value: &[u8]) -> u64 {
+    let record: Option<Record> =
+        if matches!(Key::parse(key), Key::Record(_)) { read_value(value).ok() } else { None };
+    record.map_or(0, |record| record.generation)
+}
+
+/// A store without a history was wiped, or is a new one: whoever saw the one before would not believe in it. That it is
+/// this one from now on is what a restore says, once everything is back. `generation`: the latest in the backup.
+async fn accept(store: &EtcdStore, generation: u64) -> Result<(), Failure> {
+    let led = store.get(keys::HISTORY).await.map_err(|error| etcd_failed(&error))?;
+    let present = store.get(keys::GENERATION).await.map_err(|error| etcd_failed(&error))?;
+    let entry = present.entries.first();
+    let now = entry.and_then(|entry| String::from_utf8_lossy(&entry.value).trim().parse().ok()).unwrap_or(0);
+    if !led.entries.is_empty() || now > generation {
+        return Ok(());
+    }
+    let unchanged = match entry {
+        Some(entry) => Compare::ModRevision(keys::GENERATION.to_owned(), entry.mod_revision),
+        None => Compare::Absent(keys::GENERATION.to_owned()),
+    };
+    let next = generation.saturating_add(1).to_string();
+    let txn = Txn::unfenced()
+        .when(Compare::Absent(keys::LEADER.to_owned()))
+        .when(Compare::Absent(keys::HISTORY.to_owned()))
+        .when(unchanged)
+        .put(keys::GENERATION, next);
+    match store.commit(txn).await.map_err(|error| etcd_failed(&error))? {
+        Committed::Yes(_) => Ok(()),
+        Committed::No(_) => Err(Failure::failed(
+            "a controller began to lead before the store was accepted",
+            "look at `overlord store status`; `overlord store accept` accepts it",
+        )),
+    }
 }
 
 /// What is in the store, and at which revision.
@@ -149,8 +192,8 @@ impl Plan {
         // Writing to a string does not fail.
         if revision < *store_revision {
             text.push_str(
-                "the store is younger than the backup: controllers that knew the old one say that etcd went back, \
-                 and hold deletions until a person accepts this one\n",
+                "the store is younger than the backup: unless nobody has led it yet, controllers that knew the old one \
+                 say that etcd went back, and hold everything until a person accepts this one\n",
             );
         }
         if all {
