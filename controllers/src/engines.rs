@@ -24,6 +24,7 @@ impl Commander for Fenced {
         let outcome = match command {
             Command::Failover { force } => self.0.failover(*force).await,
             Command::TakeOver => self.0.take_over().await,
+            Command::BumpEpoch => self.0.bump_epoch().await,
             Command::Meet { address, bus_port } => self.0.meet(*address, *bus_port).await,
             Command::Replicate { master } => self.0.replicate(master).await,
             Command::Forget { id } => self.0.forget(id).await,

@@ -83,6 +83,13 @@ impl Arena {
         }
     }
 
+    /// A master and its replica of a shard change roles, in agreement; all is well again.
+    pub(crate) async fn change_roles(&self, shard: usize) {
+        let shards = ORDERS.shards(&self.sandbox.infos("orders").await).await;
+        promoted(&address(&shards[shard].replicas[0])).await;
+        ORDERS.well(&self.sandbox).await;
+    }
+
     pub(crate) async fn start_controller(&mut self) {
         if self.controller.is_none() {
             self.controller = Some(self.sandbox.start_controller().await);

@@ -126,6 +126,18 @@ async fn killed_replicas_and_executors_and_masters_of_a_moment_lose_nothing() {
     }
 }
 
+/// With the node timeout of redis' default the votes of an election count again for half a minute, and for the epoch of
+/// then: a master that is succeeded with them could not be told from one that nobody succeeded.
+#[tokio::test]
+async fn a_replica_that_was_elected_a_moment_ago_takes_over_again() {
+    let mut arena = Arena::start("").await;
+    arena.change_roles(0).await;
+    let (_, history) = arena.round_of(0, 0, Victim::Promoted).await;
+    let addresses = arena.addresses().await;
+    history.assert_kept(&addresses, "elected twice within half a minute").await;
+    arena.end().await;
+}
+
 #[tokio::test]
 async fn a_host_that_goes_down_and_comes_back_loses_nothing() {
     Arena::start(QUICK).await.rounds(Victim::Host).await;

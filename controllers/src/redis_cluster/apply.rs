@@ -31,7 +31,9 @@ pub(crate) async fn give(
         return Ok(());
     }
     // A shard without a master waits for no other node's connection.
-    let is_failover = |order: &&&Order| matches!(order.command, Command::Failover { .. } | Command::TakeOver);
+    let is_failover = |order: &&&Order| {
+        matches!(order.command, Command::Failover { .. } | Command::TakeOver | Command::BumpEpoch)
+    };
     let (first, rest): (Vec<&Order>, Vec<&Order>) =
         orders.iter().copied().partition(|order| is_failover(&order));
     for orders in [first, rest] {
@@ -73,7 +75,10 @@ async fn give_to(shared: &Shared, cluster: &ClusterName, orders: &[&Order]) -> R
                 let force = match &order.command {
                     Command::Failover { force } => Some(*force),
                     Command::TakeOver => Some(true),
-                    Command::Meet { .. } | Command::Replicate { .. } | Command::Forget { .. } => None,
+                    Command::BumpEpoch
+                    | Command::Meet { .. }
+                    | Command::Replicate { .. }
+                    | Command::Forget { .. } => None,
                 };
                 if let (Some(force), Ok(())) = (force, &outcome) {
                     remember(shared, cluster, &order, force);
@@ -110,6 +115,7 @@ fn tell(shared: &Shared, cluster: &ClusterName, order: &Order, failed: Option<St
         Command::Failover { force: true } => ("FailoverOrdered", EventLevel::Warning),
         Command::Failover { force: false } => ("FailoverOrdered", EventLevel::Normal),
         Command::TakeOver => ("TakeOverOrdered", EventLevel::Warning),
+        Command::BumpEpoch => ("EpochBumpOrdered", EventLevel::Warning),
         Command::Replicate { .. } => ("ReplicateOrdered", EventLevel::Normal),
         Command::Meet { .. } | Command::Forget { .. } => return,
     };

@@ -158,12 +158,20 @@ impl<'a> Planner<'a> {
             return false;
         };
         if seats.is_dead(owner) {
-            match seats.heir(owner, self.dead_for(owner)) {
-                Some(heir) => {
+            let heir = seats.heir(owner, self.dead_for(owner));
+            match (heir, seats.unheard(owner, heir)) {
+                (_, Some(successor)) => {
+                    let why = format!(
+                        "it has taken over from the dead member {} under an older epoch, and nobody believes it",
+                        owner.member()
+                    );
+                    self.order(successor, Command::BumpEpoch, why);
+                }
+                (Some(heir), None) => {
                     let why = format!("the master of shard {shard}, member {}, is dead", owner.member());
                     self.fail_over(heir, Takeover::of(owner, seats), why);
                 }
-                None => self.outwait(shard, owner, seats),
+                (None, None) => self.outwait(shard, owner, seats),
             }
             let soon = self.input.now.saturating_add(LOOK_SOON).unwrap_or(Timestamp::MAX);
             self.wait(owner.member(), format!("shard {shard} has no master"), Some(soon));

@@ -56,6 +56,8 @@ pub enum Command {
     },
     /// To a replica: take over although no majority can agree to it. By a person's word only.
     TakeOver,
+    /// To a replica that has taken over under an old epoch: take a new one, which the others believe.
+    BumpEpoch,
     /// Get to know a node.
     Meet {
         /// Where it is.
@@ -81,6 +83,7 @@ impl fmt::Display for Command {
             Self::Failover { force: true } => f.write_str("take over from its dead master"),
             Self::Failover { force: false } => f.write_str("change roles with its master"),
             Self::TakeOver => f.write_str("take over without a majority"),
+            Self::BumpEpoch => f.write_str("take a new epoch for its slots"),
             Self::Meet { address, .. } => write!(f, "meet {address}"),
             Self::Replicate { master } => write!(f, "copy {master}"),
             Self::Forget { id } => write!(f, "forget {id}"),

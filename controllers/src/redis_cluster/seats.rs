@@ -7,7 +7,7 @@ use std::{
 };
 
 use overlord_api::{Address, State};
-use overlord_engines::cluster::{Flag, LinkState, NodeId, Role, SlotSet, slot_ranges};
+use overlord_engines::cluster::{Flag, LinkState, Node, NodeId, Role, SlotSet, slot_ranges};
 use overlord_placement::cluster::{Seated, Shape};
 
 use super::{
@@ -167,6 +167,27 @@ impl<'a> Seats<'a> {
     /// The replica with the most data whatever it is worth, for a master that will not come back.
     pub fn remnant(&self, owner: &Seat<'_>) -> Option<&Seat<'a>> {
         self.best(owner, |seat, _| self.can_be_elected(seat))
+    }
+
+    /// Who has taken over from a dead master and is not believed, unless `heir` has more of its data. A replica that
+    /// was elected not long ago may win again with the votes of then, under the epoch of then (redis 7.0): in its own
+    /// eyes it is the master, the others stay with the dead one, whose epoch is higher, and nothing will change that.
+    /// An old master that comes back from afar is none such: it does not know of the epoch that took its slots.
+    pub fn unheard(&self, owner: &Seat<'_>, heir: Option<&Seat<'_>>) -> Option<&Seat<'a>> {
+        let slots = self.slots(owner)?;
+        let offset = |seat: &Seat<'_>| self.answer(seat).map(|answer| answer.replication.offset);
+        let took_over = |seat: &&Seat<'a>| {
+            self.answer(seat).is_some_and(|answer| {
+                let own = answer.view.myself();
+                let knows_better = |node: &Node| node.id == owner.id && node.config_epoch > own.config_epoch;
+                own.role() == Some(Role::Master)
+                    && !(&own.slots & slots).is_empty()
+                    && answer.view.nodes().iter().any(knows_better)
+            })
+        };
+        let latest =
+            self.replicas(owner.shard, Some(owner)).filter(took_over).max_by_key(|seat| offset(seat));
+        latest.filter(|seat| heir.and_then(offset) <= offset(seat))
     }
 
     /// The replica to which a living master can hand over without a loss.

@@ -187,7 +187,14 @@ impl World {
                 flags.push_str(",fail?");
             }
             let master = node.copies.map_or_else(|| "-".to_owned(), |master| self.id(master).to_string());
-            let slots = node.slots.map(|shard| &ranges[shard as usize]);
+            // Of two that have the same slots each believes itself, and the others the later one.
+            let believed = |shard: &u32| {
+                !self.nodes.iter().any(|(other, rival)| {
+                    let stronger = *other == me || (*member != me && rival.epoch > node.epoch);
+                    other != member && rival.slots == Some(*shard) && stronger
+                })
+            };
+            let slots = node.slots.filter(believed).map(|shard| &ranges[shard as usize]);
             let slots = slots.map_or_else(String::new, |range| format!(" {}-{}", range.start(), range.end()));
             let (id, epoch) = (self.id(*member), node.epoch);
             let bus = if node.unlinked && *member != me { "disconnected" } else { "connected" };

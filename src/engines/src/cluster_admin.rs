@@ -82,7 +82,15 @@ impl ClusterAdmin {
 
     /// Tells a replica to take over from its master: in agreement with it, or, when it is dead, by `force`. An
     /// answer means that it begins; its view tells when it is done. A master refuses.
+    ///
+    /// One that was a master in this life may still hold the votes it was elected with, and a failover that is ordered
+    /// within two node timeouts of that election is won with them at once, under the epoch of then (redis 7.0). Others
+    /// do not take that epoch for a newer one, and a master that is dead cannot object: the slots would be nobody's for
+    /// good. So such a one takes a new epoch first.
     pub async fn failover(&mut self, force: bool) -> Result<(), AdminError> {
+        if self.replication().await?.syncs_served > 0 {
+            self.bump_epoch().await?;
+        }
         let command: &[&str] =
             if force { &["CLUSTER", "FAILOVER", "FORCE"] } else { &["CLUSTER", "FAILOVER"] };
         self.order("CLUSTER FAILOVER", command).await
@@ -91,6 +99,11 @@ impl ClusterAdmin {
     /// Tells a replica to take over without anybody's vote: by a person's word, where no majority is left to ask.
     pub async fn take_over(&mut self) -> Result<(), AdminError> {
         self.order("CLUSTER FAILOVER", &["CLUSTER", "FAILOVER", "TAKEOVER"]).await
+    }
+
+    /// Tells a node to take an epoch for itself that is higher than any it knows of, if its own is not the highest.
+    pub async fn bump_epoch(&mut self) -> Result<(), AdminError> {
+        self.order("CLUSTER BUMPEPOCH", &["CLUSTER", "BUMPEPOCH"]).await
     }
 
     /// Introduces a node. An answer means that it begins; doing it again changes nothing.

@@ -93,6 +93,31 @@ pub(crate) async fn in_agreement(stage: &mut Stage) {
     stage.quiet();
 }
 
+/// Votes of an election not long ago count again, and for the epoch of then: nobody else believes it, until there is a new
+/// epoch.
+pub(crate) async fn old_votes(stage: &mut Stage) {
+    stage.config("cluster-node-timeout 8000");
+    stage.form(3, 1).await;
+    stage.write(0, 0, "a", 1).await;
+    stage.tell(3, "CLUSTER FAILOVER").await;
+    // Votes count for two node timeouts. A master that does not know of its replica yet does not hear it.
+    stage
+        .until("it serves", |world| world.serves(3) && world.follows(0, 3) && world.all_see_replica(0, 3))
+        .await;
+    stage.tell(0, "CLUSTER FAILOVER").await;
+    stage.until("back again", |world| world.serves(0) && world.follows(3, 0)).await;
+    stage.kill(0).await;
+    stage.tell(3, "CLUSTER FAILOVER FORCE").await;
+    stage.until("it serves in its own eyes", |world| world.serves(3)).await;
+    stage.pass(Duration::from_secs(2)).await;
+    stage.see("nobody else sees it so", |world| world.serves(3) && !world.all_see(3)).await;
+    stage.tell(3, "CLUSTER BUMPEPOCH").await;
+    stage.see("it serves", |world| world.all_see(3) && (1..6).all(|n| world.is_ok(n))).await;
+    stage.start(0).await;
+    stage.see_well().await;
+    stage.quiet();
+}
+
 /// SIGSTOP: taken for dead, and corrected when it goes on.
 pub(crate) async fn hung_master_returns(stage: &mut Stage) {
     stage.form(3, 1).await;

@@ -16,7 +16,7 @@ macro_rules! scripts {
 
 pub(crate) const ALL: &[Script] = scripts! {
     failover: master_killed, forced, taken_over, in_agreement, hung_master_returns, stopped_replica_hears_last_words, two_replicas,
-        never_linked, full_coverage_off, hung_replica;
+        never_linked, full_coverage_off, hung_replica, old_votes;
     vote: two_of_four_masters, masters_return, equal_epochs, no_failover, data_too_old;
     restart: stale_nodes_conf, promoted_master_from_its_seed, old_dump, empty_master, nodes_conf_that_crashes,
         all_at_once, moved_to_another_address;

@@ -17,6 +17,23 @@ fn a_master_that_reads_its_data_is_not_dead() {
 }
 
 #[test]
+fn a_replica_that_took_over_under_an_older_epoch_takes_a_new_one() {
+    // Of shard 1, elected with its votes of before: in its own eyes alone.
+    let took_over = |world: World| {
+        let world = world.down(1).node(1, |node| node.epoch = 9);
+        world.node(4, |node| (node.copies, node.slots, node.epoch) = (None, Some(1), 5))
+    };
+    assert_eq!(orders(&took_over(World::new()).plan()), [(4, Command::BumpEpoch)]);
+    // It is believed.
+    let believed = took_over(World::new()).node(4, |node| node.epoch = 10);
+    assert_eq!(orders(&believed.plan()), []);
+    // Its master lives, and will correct it.
+    let alive = World::new().node(1, |node| node.epoch = 9);
+    let alive = alive.node(4, |node| (node.copies, node.slots, node.epoch) = (None, Some(1), 5));
+    assert_eq!(orders(&alive.plan()), []);
+}
+
+#[test]
 fn of_two_dead_masters_one_is_succeeded_at_a_time() {
     let world = World::sized(5).down(0).down(1).orphan(5).orphan(6);
     let plan = world.plan();

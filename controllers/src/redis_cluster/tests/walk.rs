@@ -107,6 +107,7 @@ proptest! {
                     prop_assert_eq!(owner(member % masters).map(|m| world.id(m)), Some(master));
                     prop_assert!(node.slots.is_none() && quorum);
                 }
+                Command::BumpEpoch => prop_assert!(quorum && node.slots.is_some()),
                 Command::Meet { .. } => prop_assert!(quorum),
             }
         }
