@@ -36,7 +36,7 @@ bench: build ## Measure side by side with plain processes; prints a table
 	target/release/bench target/release/overlord
 
 sim: deps ## Simulate days with faults, one a seed: make sim SEEDS=10000
-	OVERLORD_SIM_SEEDS="$(or $(SEEDS),1000)" OVERLORD_SIM_TWICE=10 OVERLORD_SIM_CRASHES=1 \
+	OVERLORD_SIM_SEEDS="$(or $(SEEDS),1000)" OVERLORD_SIM_CLUSTER_SEEDS=$$(( $(or $(SEEDS),1000) / 5 )) OVERLORD_SIM_TWICE=10 OVERLORD_SIM_CRASHES=1 \
 		$(CARGO) test --release --locked -p overlord-tests --test sim
 
 size: deps ## A thousand clusters for a simulated week: nothing written, nothing more remembered

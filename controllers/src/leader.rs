@@ -29,7 +29,7 @@ use std::{
 
 use overlord_api::{ClusterName, Leader, Registration, TermId, VALUES_VERSION, keys};
 use overlord_mesos::{SchedulerConfig, SchedulerEvent, SchedulerTransport, scheduler, v1::FrameworkId};
-use overlord_reconcile::{Cache, Clock, Controller, Metrics, Revision, Tasks};
+use overlord_reconcile::{Cache, Clock, Controller, Metrics, Revision, SteadyClock, Tasks};
 use overlord_store::{
     Error as StoreError, Fence, Store,
     election::{Candidate, Leadership},
@@ -119,6 +119,7 @@ impl Controllers {
         clock: Arc<dyn Clock>,
         seed: u64,
     ) -> Self {
+        let clock: Arc<dyn Clock> = Arc::new(SteadyClock::new(clock));
         let (metrics, views, read_at) = (Metrics::default(), Mutex::default(), AtomicU64::default());
         let high_water = HighWater::new(settings.state_file.clone());
         let post = Post::new(&settings.id, &clock, &high_water);

@@ -69,6 +69,8 @@ pub(crate) struct Inner {
     pub(crate) bad_starts: u32,
     /// Clusters of which a person gave up what does not answer.
     given_up: BTreeSet<String>,
+    /// Hosts that are drained: Mesos ends what is there, whatever it holds.
+    drained: BTreeSet<IpAddr>,
     duties: duty::Duties,
     /// Since when each process is the master of slots, and under which epoch.
     reigns: BTreeMap<u32, (u64, Duration)>,
@@ -251,6 +253,7 @@ impl Hosts {
             full: BTreeSet::new(),
             bad_starts: 0,
             given_up: BTreeSet::new(),
+            drained: BTreeSet::new(),
             duties: duty::Duties::default(),
             reigns: BTreeMap::new(),
             looks: BTreeMap::new(),
@@ -441,16 +444,17 @@ impl Hosts {
 
     /// SIGTERM, some time after it was sent.
     pub(crate) fn terminate(&self, pid: u32) {
-        let stopped = {
-            let mut inner = self.lock();
-            self.check_end(&inner, pid);
-            inner.processes.get_mut(&pid).is_some_and(|process| {
-                process.ends_when_continued |= process.stopped;
-                process.stopped
-            })
-        };
-        if !stopped {
-            self.stop(pid, Ended::Status(0), "");
+        let mut inner = self.lock();
+        self.check_end(&inner, pid);
+        let Some(process) = inner.processes.get_mut(&pid) else { return };
+        process.ends_when_continued |= process.stopped;
+        let (stopped, ip) = (process.stopped, process.instance.address.ip);
+        let is_drained = inner.drained.contains(&ip);
+        drop(inner);
+        match (stopped, is_drained) {
+            (true, _) => {}
+            (false, true) => self.end(pid, Ended::Status(0), ""),
+            (false, false) => self.stop(pid, Ended::Status(0), ""),
         }
     }
 

@@ -1,9 +1,13 @@
 //! Time as an argument. Waiting is done with `tokio::time`, which tests pause; reading the time goes through here.
 
+mod steady;
+
 use std::{fmt, time::Duration};
 
 use jiff::Timestamp;
 use rustix::time::{ClockId, clock_gettime};
+
+pub use steady::SteadyClock;
 
 /// Reads the time.
 pub trait Clock: fmt::Debug + Send + Sync + 'static {

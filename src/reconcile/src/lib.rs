@@ -24,7 +24,7 @@ mod tasks;
 
 pub use backoff::Backoff;
 pub use cache::{Cache, Index, Versioned, WentBack};
-pub use clock::{Clock, SystemClock, TokioClock};
+pub use clock::{Clock, SteadyClock, SystemClock, TokioClock};
 pub use controller::{Action, Controller, Reconciler, Stopped, Trigger};
 pub use informer::{Informer, InformerOptions};
 pub use metrics::Metrics;

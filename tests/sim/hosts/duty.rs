@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
     time::Duration,
 };
 
@@ -116,6 +117,16 @@ impl Hosts {
                 self.trace.violation(format!("{} starts where {} lives", name(instance), name(other)));
             }
         }
+    }
+
+    /// A host is drained from now on, or may be used again.
+    pub(crate) fn drain(&self, ip: IpAddr, is_drained: bool) {
+        let mut inner = self.lock();
+        if is_drained {
+            inner.drained.insert(ip)
+        } else {
+            inner.drained.remove(&ip)
+        };
     }
 
     /// What no node may be told by us: to lose its data, or to take over without votes from a master that runs.

@@ -197,9 +197,11 @@ impl World {
         }
         let name = agent_name(number);
         self.trace.line(format!("{name} is drained for {time:?}"));
-        let mesos = self.mesos.clone();
+        let (mesos, hosts) = (self.mesos.clone(), self.hosts.clone());
+        hosts.drain(agent_ip(number), true);
         self.later(time, format!("{name} may be used again"), move || {
             mesos.reactivate(&name);
+            hosts.drain(agent_ip(number), false);
         });
         true
     }
